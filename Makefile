@@ -1,0 +1,40 @@
+# make setup | demo | test | lint | lock | benchmark
+# The environment is .venv, with the exact versions of requirements.lock; a second call installs nothing.
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo test lint lock benchmark clean
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "whispertune needs Python 3.11 or later: make PYTHON=python3.12 setup"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m demo
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+# Both trainings in one run, on data that is not part of the project: make benchmark ARGS="--train DIR --dev DIR"
+benchmark: setup
+	$(BIN)/python -m benchmarks.training $(ARGS)
+
+# Rewrites requirements.lock from what is installed; on purpose, never as part of anything else.
+lock: setup
+	$(BIN)/pip freeze --exclude-editable --exclude whispertune | sed 's/^torch==\([0-9.]*\).*/torch==\1/' > requirements.lock
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache demo-run

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from whispertune.errors import DataError
+from whispertune.score.normalize import raw_text
+from whispertune.score.statistics import bootstrap_interval
+from whispertune.score.wer import (
+    Counts,
+    Edit,
+    align_characters,
+    align_words,
+    read_utterances,
+    score,
+    write_utterances,
+)
+
+FEW_WORDS = st.lists(st.sampled_from(["a", "b", "Ab", "é", "क्ष", "na"]), max_size=9).map(" ".join)
+TEXTS = st.one_of(FEW_WORDS, st.text(max_size=20))
+
+
+def levenshtein(reference: list[str], hypothesis: list[str]) -> int:
+    row = list(range(len(hypothesis) + 1))
+    for i, word in enumerate(reference, 1):
+        row, above = [i], row
+        for j, other in enumerate(hypothesis, 1):
+            row.append(min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (word != other)))
+    return row[-1]
+
+
+@settings(deadline=None)
+@given(TEXTS, TEXTS)
+def test_counts_are_minimal_and_jiwers(reference: str, hypothesis: str) -> None:
+    raw = raw_text(reference), raw_text(hypothesis)
+    words, characters = (
+        align_words(reference, hypothesis).counts,
+        align_characters(reference, hypothesis).counts,
+    )
+    assert words.errors == levenshtein(raw[0].split(" ") if raw[0] else [], raw[1].split(" ") if raw[1] else [])
+    assert characters.errors == levenshtein(list(raw[0]), list(raw[1]))
+    assert characters.reference_length == len(raw[0])
+    by_jiwer = jiwer.process_words(*raw)
+    assert words == Counts(by_jiwer.hits, by_jiwer.substitutions, by_jiwer.deletions, by_jiwer.insertions)
+    assert words.rate == pytest.approx(100 * by_jiwer.wer)
+    assert characters.rate == pytest.approx(100 * jiwer.process_characters(*raw).cer)
+
+
+@settings(deadline=None)
+@given(TEXTS, TEXTS)
+def test_alignment_holds_both_texts_in_order(reference: str, hypothesis: str) -> None:
+    alignment = align_words(reference, hypothesis)
+    assert " ".join(word for edit in alignment.edits for word in edit.reference) == raw_text(reference)
+    assert " ".join(word for edit in alignment.edits for word in edit.hypothesis) == raw_text(hypothesis)
+    sizes = dict.fromkeys("=SDI", 0)
+    for edit in alignment.edits:
+        assert (edit.kind == "=") == (edit.reference == edit.hypothesis)
+        sizes[edit.kind] += max(len(edit.reference), len(edit.hypothesis))
+    assert Counts(*sizes.values()) == alignment.counts
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6))
+def test_a_corpus_sums_its_utterances(pairs: list[tuple[str, str]]) -> None:
+    references, hypotheses = zip(*pairs, strict=True)
+    scores, utterances = score([str(n) for n in range(len(pairs))], references, hypotheses, "en")
+    alone = [align_words(*pair) for pair in pairs]
+    assert [u.words for u in utterances] == [a.counts for a in alone]
+    assert [u.alignment for u in utterances] == [a.edits for a in alone]
+    assert [u.characters for u in utterances] == [align_characters(*pair).counts for pair in pairs]
+    assert scores.wer == sum((a.counts for a in alone), Counts()).rate
+    assert scores.wer == pytest.approx(scores.substitutions + scores.deletions + scores.insertions)
+
+
+def test_raw_and_normalized_side_by_side() -> None:
+    scores, (utterance,) = score(["u1"], ["Hej, du gamla!"], ["hej du gamle där"], "sv")
+    assert utterance.words == Counts(hits=1, substitutions=2, insertions=1)
+    assert utterance.words_normalized == Counts(hits=2, substitutions=1, insertions=1)
+    assert utterance.alignment == (
+        Edit("S", ("Hej,",), ("hej",)),
+        Edit("=", ("du",), ("du",)),
+        *utterance.alignment[2:],
+    )
+    assert scores.wer == 100.0
+    assert scores.wer_normalized == pytest.approx(200 / 3)
+    assert scores.normalizer == "whispertune-basic 1"
+    assert scores.rows == 1
+
+
+def test_characters_include_the_spaces_between_words() -> None:
+    assert align_characters(" ab  c ", "abc").counts == Counts(hits=3, deletions=1)
+
+
+def test_composed_and_decomposed_text_are_equal_raw() -> None:
+    assert align_words("ngá", "nga\u0301").counts == Counts(hits=1)
+
+
+def test_empty_references_and_hypotheses() -> None:
+    assert Counts().rate == 0.0
+    assert align_words("", "a b").counts == Counts(insertions=2)
+    assert Counts(insertions=2).rate == 200.0
+    assert align_words("a b", "").counts.rate == 100.0
+    scores, _ = score(["1", "2"], ["", "a b"], ["x", "a b"], "en")
+    assert scores.wer == 50.0  # one insertion, two reference words
+    assert score(["1"], ["..."], ["!"], "en")[0].wer_normalized == 0.0
+
+
+def test_interval_is_over_speakers_where_all_are_known() -> None:
+    ids = [str(n) for n in range(40)]
+    references = ["a b c d"] * 40
+    hypotheses = ["a b c d" if n % 20 < 10 else "a x" for n in range(40)]
+    speakers = [f"s{n % 20}" for n in range(40)]
+    alone = score(ids, references, hypotheses, "en")[0].wer_interval
+    grouped = score(ids, references, hypotheses, "en", speakers)[0].wer_interval
+    errors = np.array([0 if n % 20 < 10 else 3 for n in range(40)])
+    assert alone == bootstrap_interval(errors, np.full(40, 4))
+    assert grouped == bootstrap_interval(errors, np.full(40, 4), groups=np.array(speakers))
+    assert grouped != alone
+    assert score(ids, references, hypotheses, "en", [None, *speakers[1:]])[0].wer_interval == alone
+
+
+def test_refuses_lists_that_do_not_match() -> None:
+    with pytest.raises(DataError, match="1 ids, 2 references"):
+        score(["1"], ["a", "b"], ["a"], "en")
+    with pytest.raises(DataError, match="2 speakers"):
+        score(["1"], ["a"], ["a"], "en", ["x", "y"])
+    with pytest.raises(DataError, match="at least one"):
+        score([], [], [], "en")
+
+
+@settings(deadline=None)
+@given(pairs=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4))
+def test_utterances_survive_the_file(pairs: list[tuple[str, str]], tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("scores") / "utterances.jsonl"
+    references, hypotheses = zip(*pairs, strict=True)
+    _, utterances = score([f"talk.vtt:{n}" for n in range(len(pairs))], references, hypotheses, "mdw")
+    write_utterances(path, utterances)
+    assert read_utterances(path) == utterances
+
+
+def test_the_file_is_readable_by_people(tmp_path: Path) -> None:
+    path = tmp_path / "utterances.jsonl"
+    write_utterances(path, score(["u"], ["lώ ngá"], ["lώ"], "mdw")[1])
+    assert '"lώ ngá"' in path.read_text(encoding="utf-8")
+    row = json.loads(path.read_text(encoding="utf-8"))
+    assert row["alignment"] == [["=", ["lώ"], ["lώ"]], ["D", ["ngá"], []]]
+    assert row["words"] == {"hits": 1, "substitutions": 0, "deletions": 1, "insertions": 0}
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"id": "x"}', "null"])
+def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "utterances.jsonl"
+    write_utterances(path, score(["u"], ["a"], ["a"], "en")[1])
+    with path.open("a", encoding="utf-8") as lines:
+        lines.write(line + "\n")
+    with pytest.raises(DataError, match=r"utterances\.jsonl:2: not a scored utterance"):
+        read_utterances(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.jsonl"):
+        read_utterances(tmp_path / "gone.jsonl")

@@ -1,0 +1,134 @@
+"""Normalizers: what is taken out of two texts before they are compared.
+
+    normalizer = normalizer_for("hi")
+    normalizer("नमस्ते, दुनिया!")  # "नमस्ते दुनिया"
+    normalizer.label  # "whispertune-basic 1", printed beside every normalised score
+
+A score only means something together with its normalizer, so each has a name and a version, and the version
+goes up with every change that can change a score. Combining marks and modifier letters are never stripped:
+they are vowels in Indic scripts and Thai, tones in many African languages.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from whispertune.languages import UNSPACED_LANGUAGES
+
+
+# Characters of scripts that write words without spaces between them, for the [...] of a regular expression:
+# Thai and Lao, Burmese, Khmer, CJK radicals and marks, kana, ideographs, halfwidth kana, rarer ideographs.
+UNSPACED_SCRIPTS: Final = (
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u0edc-\u0edf\u1000-\u103f\u1050-\u108f\uaa60-\uaa7f\u1780-\u17d3"
+    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3041-\u3096\u3099-\u309f\u30a1-\u30fa\u30fc-\u30ff"
+    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+
+_TYPOGRAPHIC_APOSTROPHES: Final = "\u2019\u2018\u201b\uff07\u00b4\u0060"
+# Two apostrophes are letters (category Lm): Ukrainian or Navajo ʼ, Hawaiian or Uzbek ʻ. Inside a word they
+# are the same as ', because people type all of them; at its edge they stay, as every modifier letter does.
+_LETTER_APOSTROPHES: Final = "\u02bc\u02bb"
+_TO_APOSTROPHE: Final = str.maketrans(dict.fromkeys(_TYPOGRAPHIC_APOSTROPHES, "'"))
+
+_ZWJ: Final = "\u200d"
+# Malayalam from before Unicode 5.1 spells these six consonants with a joiner, today they are one character.
+_CHILLU: Final = {"ണ്": "ൺ", "ന്": "ൻ", "ര്": "ർ", "ല്": "ൽ", "ള്": "ൾ", "ക്": "ൿ"}
+
+
+@dataclass(frozen=True, slots=True)
+class Normalizer:
+    """A named, versioned function from text to the text that is compared."""
+
+    name: str
+    version: str
+    function: Callable[[str], str]
+
+    def __call__(self, text: str) -> str:
+        return self.function(text)
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} {self.version}"
+
+
+def raw_text(text: str) -> str:
+    """The text as raw scores see it: Unicode NFC, stripped, every run of whitespace one space."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def unify_apostrophes(text: str) -> str:
+    """Typographic apostrophes and the accents typed in their place become '."""
+    return text.translate(_TO_APOSTROPHE)
+
+
+def basic(text: str) -> str:
+    """NFC, lower case, punctuation and symbols (categories P and S) to spaces, whitespace collapsed.
+
+    Apostrophes inside words are kept, all as '. Joiners (ZWJ, ZWNJ) and other format characters shape the
+    writing and are not heard: they are dropped, so that a word spelt with and without one is the same word.
+    """
+    text = _without_format_characters(unicodedata.normalize("NFC", text))
+    # Dropping a joiner or lowering İ can leave a letter and a mark side by side that NFC writes as one.
+    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
+    return " ".join(_without_punctuation(unify_apostrophes(text)).split())
+
+
+def _without_format_characters(text: str) -> str:
+    if text.isascii():
+        return text
+    for legacy, chillu in _CHILLU.items():
+        text = text.replace(legacy + _ZWJ, chillu)
+    return "".join(character for character in text if unicodedata.category(character) != "Cf")
+
+
+def _without_punctuation(text: str) -> str:
+    kept: list[str] = []
+    after_symbol = False
+    for index, character in enumerate(text):
+        if character == "'" or character in _LETTER_APOSTROPHES:
+            inside = index > 0 and _in_word(text[index - 1]) and _in_word(text[index + 1 : index + 2])
+            after_symbol = character == "'" and not inside
+            kept.append("'" if inside else " " if after_symbol else character)
+        elif unicodedata.category(character)[0] in "PS":
+            after_symbol = True
+            kept.append(" ")
+        elif not (after_symbol and _is_variation_selector(character)):  # it belongs to the emoji before it
+            after_symbol = False
+            kept.append(character)
+    return "".join(kept)
+
+
+def _in_word(character: str) -> bool:
+    if not character or character in _LETTER_APOSTROPHES or _is_variation_selector(character):
+        return False
+    return unicodedata.category(character)[0] in "LMN"
+
+
+def _is_variation_selector(character: str) -> bool:
+    return "\ufe00" <= character <= "\ufe0f"
+
+
+NORMALIZERS: Final = {"basic": Normalizer("whispertune-basic", "1", basic)}
+
+# Language -> key of NORMALIZERS, for the languages that need their own.
+_BY_LANGUAGE: Final[dict[str, str]] = {}
+
+_UNSPACED_CHARACTER: Final = re.compile(f"[{UNSPACED_SCRIPTS}]")
+
+
+def normalizer_for(language: str) -> Normalizer:
+    return NORMALIZERS[_BY_LANGUAGE.get(language, "basic")]
+
+
+def leads_with_cer(language: str) -> bool:
+    """Whether the character error rate is the figure to read: words are not separated by spaces."""
+    return language in UNSPACED_LANGUAGES
+
+
+def is_unspaced(character: str) -> bool:
+    """Whether the character is of a script that writes words without spaces between them."""
+    return _UNSPACED_CHARACTER.match(character) is not None
