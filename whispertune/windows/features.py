@@ -1,0 +1,57 @@
+"""Log-mel features: what Whisper's encoder takes.
+
+    mel = log_mel(audio, n_mels=80)   # (batch, samples) -> (batch, n_mels, frames)
+
+The same numbers as transformers' WhisperFeatureExtractor, in one batched transform on the device of the audio.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+SAMPLE_RATE_HZ = 16_000
+HOP_SAMPLES = 160  # 10 ms
+FFT_SAMPLES = 400  # 25 ms
+WINDOW_SAMPLES = 30 * SAMPLE_RATE_HZ  # 480,000 samples
+WINDOW_FRAMES = WINDOW_SAMPLES // HOP_SAMPLES  # 3,000 mel frames
+
+
+@lru_cache(maxsize=4)
+def _filters(n_mels: int, device: str) -> torch.Tensor:  # (n_mels, 201)
+    import torch
+    from transformers.audio_utils import mel_filter_bank
+
+    bank = mel_filter_bank(
+        num_frequency_bins=1 + FFT_SAMPLES // 2,
+        num_mel_filters=n_mels,
+        min_frequency=0.0,
+        max_frequency=SAMPLE_RATE_HZ / 2,
+        sampling_rate=SAMPLE_RATE_HZ,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return torch.from_numpy(bank.T).to(device=device, dtype=torch.float32)
+
+
+def log_mel(audio: torch.Tensor, n_mels: int) -> torch.Tensor:
+    """Log-mel spectrograms of 16 kHz audio (Radford et al., 2022).
+
+    Args:
+        audio: float32, (batch, samples), padded with zeros to a common length (480,000 for a window).
+        n_mels: 80, or 128 for large-v3.
+
+    Returns:
+        float32, (batch, n_mels, samples // 160), clipped to 8 below the loudest bin of each row.
+    """
+    import torch
+
+    window = torch.hann_window(FFT_SAMPLES, device=audio.device)
+    spectrum = torch.stft(audio, FFT_SAMPLES, HOP_SAMPLES, window=window, return_complex=True)
+    power = spectrum[..., :-1].abs() ** 2  # (batch, 201, frames); the last frame is past the end
+    logs = (_filters(n_mels, str(audio.device)) @ power).clamp(min=1e-10).log10()
+    floor = logs.amax(dim=(1, 2), keepdim=True) - 8.0
+    return (torch.maximum(logs, floor) + 4.0) / 4.0

@@ -1,0 +1,156 @@
+"""Whisper's vocabulary: text to ids and back, and every special token by name.
+
+    vocabulary = Vocabulary.from_file(folder / "tokenizer.json")
+    vocabulary.encode(" hello", language="en")
+    vocabulary.timestamp(2.5)   # the id of <|2.50|>
+
+Bundled and converted tokenizers often lack the 1,501 timestamp tokens, and a look-up by name then gives the
+end of text. So timestamps are counted from `<|notimestamps|>`, and a name that is not there raises.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from whispertune.errors import InputError, ModelError
+from whispertune.languages import UNSPACED_LANGUAGES
+
+TIMESTAMP_STEP_S = 0.02
+N_TIMESTAMPS = 1501  # 0.00 to 30.00
+TASKS = ("transcribe", "translate")
+
+
+def is_timestamp(token: str) -> bool:
+    """Whether a token's name reads `<|12.34|>`."""
+    return token.startswith("<|") and token.endswith("|>") and token[2:-2].replace(".", "", 1).isdigit()
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The ids of one Whisper tokenizer. Build it with `from_file`."""
+
+    tokenizer: Any = field(repr=False)  # tokenizers.Tokenizer in which special tokens are plain text
+    specials: dict[str, int] = field(repr=False)  # the name of each special token -> id
+
+    @classmethod
+    def from_file(cls, path: Path) -> Vocabulary:
+        """Read a `tokenizer.json`.
+
+        Raises:
+            ModelError: the file is missing or is not a Whisper tokenizer.
+        """
+        from tokenizers import Tokenizer
+
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            added = {entry["content"]: int(entry["id"]) for entry in content["added_tokens"]}
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(
+                "no readable tokenizer", where=str(path), fix="the folder needs Whisper's tokenizer.json"
+            ) from error
+        # Timestamps are no special tokens to the library: left in, "<|0.00|>" in a text would become one.
+        content["added_tokens"] = [e for e in content["added_tokens"] if not is_timestamp(e["content"])]
+        tokenizer = Tokenizer.from_str(json.dumps(content))
+        tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a text stays text
+        return cls(tokenizer, {name: id_ for name, id_ in added.items() if not is_timestamp(name)})
+
+    def id(self, name: str) -> int:
+        """The id of a special token such as `<|endoftext|>`; raises ModelError where there is none."""
+        if name not in self.specials:
+            raise ModelError(f"the tokenizer has no token {name}", fix="use the tokenizer.json of the model")
+        return self.specials[name]
+
+    @cached_property
+    def end(self) -> int:
+        return self.id("<|endoftext|>")
+
+    @cached_property
+    def start(self) -> int:
+        return self.id("<|startoftranscript|>")
+
+    @cached_property
+    def previous(self) -> int:
+        return self.id("<|startofprev|>")
+
+    @cached_property
+    def no_timestamps(self) -> int:
+        return self.id("<|notimestamps|>")
+
+    @cached_property
+    def multilingual(self) -> bool:
+        """English-only models have the language ids too, but one text token fewer before them."""
+        return self.end >= 50257
+
+    @cached_property
+    def languages(self) -> dict[str, int]:
+        """Language code -> token id, in the order of the ids (which lie between start and translate)."""
+        first, last = self.start + 1, self.id("<|translate|>")
+        found = {name[2:-2]: id_ for name, id_ in self.specials.items() if first <= id_ < last}
+        return dict(sorted(found.items(), key=lambda item: item[1]))
+
+    @property
+    def size(self) -> int:
+        """How many ids the vocabulary has, timestamps included."""
+        return self.no_timestamps + 1 + N_TIMESTAMPS
+
+    def timestamp(self, time_s: float) -> int:
+        """The id of the timestamp nearest to `time_s`, seconds from the start of the window, 0 to 30."""
+        index = round(time_s / TIMESTAMP_STEP_S)
+        if not 0 <= index < N_TIMESTAMPS:
+            raise ValueError(f"{time_s} s is outside of the window of 30 s")
+        return self.no_timestamps + 1 + index
+
+    def check_language(self, language: str, where: str | None = None) -> None:
+        """Raise InputError where the model has no token for this language."""
+        if not self.multilingual:
+            if language != "en":
+                raise InputError(
+                    f"an English-only model cannot take the language {language!r}",
+                    where=where,
+                    fix="use a multilingual model (whisper-base rather than whisper-base.en)",
+                )
+            return
+        if language not in self.languages:
+            near = get_close_matches(language.lower(), self.languages, n=3, cutoff=0.3)
+            hint = f"the nearest: {', '.join(near)}; " if near else ""
+            raise InputError(
+                f"Whisper has no language token {language!r}",
+                where=where,
+                fix=f"{hint}for a language it does not know, borrow the code of a related one",
+            )
+
+    def prefix(self, language: str, task: str, *, timestamps: bool) -> list[int]:
+        """What decoding is told before the text: start, language, task, and whether times are wanted."""
+        self.check_language(language)
+        ids = [self.start]
+        if self.multilingual:
+            if task not in TASKS:
+                raise InputError(f"unknown task {task!r}", fix="transcribe or translate")
+            ids += [self.languages[language], self.id(f"<|{task}|>")]
+        return ids if timestamps else [*ids, self.no_timestamps]
+
+    def encode(self, text: str, language: str) -> list[int]:
+        """Text tokens alone; the text starts with one space, except in languages written without them."""
+        text = unicodedata.normalize("NFC", text.strip())
+        spaced = text if language in UNSPACED_LANGUAGES else f" {text}"
+        return list(self.tokenizer.encode(spaced, add_special_tokens=False).ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text among `ids`: whatever is special or a timestamp is left out."""
+        return str(self.tokenizer.decode([id_ for id_ in ids if id_ < self.end]))
+
+    def names(self, ids: Sequence[int]) -> list[str]:
+        """How people read the ids: `<|en|>`, `<|2.50|>`, ` text` (for messages and tests)."""
+        by_id = {id_: name for name, id_ in self.specials.items()}
+        first = self.no_timestamps + 1
+        return [
+            f"<|{(id_ - first) * TIMESTAMP_STEP_S:.2f}|>" if id_ >= first else by_id.get(id_) or self.decode([id_])
+            for id_ in ids
+        ]
