@@ -1,0 +1,113 @@
+"""Exporters: a model folder written for a runtime, complete.
+
+    write_ctranslate2(find_model("my-run"), Path("deployed"), "float16")
+
+To add a format, write a function `(folder, out, quantization)` and name it in `EXPORTERS`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from whispertune.errors import InputError
+from whispertune.model.formats import ctranslate2 as ct2
+from whispertune.model.formats.transformers import (
+    Shape,
+    model_state,
+    token_names,
+    write_folder,
+    write_tokenizer,
+)
+from whispertune.model.generation import Generation, ctranslate2_config, write_generation
+from whispertune.model.load import ModelFolder
+from whispertune.windows.tokens import Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import WhisperForConditionalGeneration
+
+
+def ctranslate2_files(
+    model: WhisperForConditionalGeneration,
+    shape: Shape,
+    generation: Generation,
+    vocabulary: Vocabulary,
+    tokenizer_json: bytes,
+    quantization: str = "float32",
+) -> dict[str, bytes]:
+    """What ctranslate2 loads, by file name, from weights in memory; the model is not touched."""
+    arrays = ct2.from_transformers(model_state(model), shape.encoder_heads, shape.decoder_heads)
+    return {
+        "model.bin": ct2.model_bin(arrays, quantization),
+        "config.json": ctranslate2_config(generation, vocabulary),
+        "vocabulary.json": json.dumps(token_names(tokenizer_json), ensure_ascii=False).encode(),
+    }
+
+
+def write_ctranslate2(folder: ModelFolder, out: Path, quantization: str) -> None:
+    """A folder for ctranslate2 and faster-whisper."""
+    files = ctranslate2_files(
+        folder.load(), folder.shape, folder.generation, folder.vocabulary, folder.tokenizer_json, quantization
+    )
+    for name, content in files.items():
+        (out / name).write_bytes(content)
+    write_tokenizer(out, folder.tokenizer_json, folder.shape.n_mels)
+    write_generation(out, folder.generation, folder.vocabulary)
+
+
+def write_transformers(folder: ModelFolder, out: Path, quantization: str) -> None:
+    """A folder for transformers, in safetensors."""
+    if quantization not in ("float32", "float16"):
+        raise InputError(f"transformers folders are not written in {quantization}", fix="float32 or float16")
+    floats = np.float16 if quantization == "float16" else np.float32
+    state = {name: array.astype(floats) for name, array in model_state(folder.load()).items()}
+    write_folder(out, state, folder.shape, folder.tokenizer_json, folder.generation)
+
+
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """How a format is written, and what its runtime is called."""
+
+    write: Callable[[ModelFolder, Path, str], None]
+    quantizations: tuple[str, ...]  # the first is the default
+    runtime: str
+
+
+EXPORTERS = {
+    "ct2": Exporter(write_ctranslate2, ("float16", "float32", "int8", "int8_float16"), "faster-whisper"),
+    "transformers": Exporter(write_transformers, ("float32", "float16"), "transformers"),
+}
+
+
+def write_export(folder: ModelFolder, to: str, out: Path, quantization: str | None) -> str:
+    """Write an export into a folder that must be new or empty; gives the quantization that was used.
+
+    Raises:
+        InputError: no such format or quantization, or the folder is in use.
+    """
+    if to not in EXPORTERS:
+        raise InputError(f"unknown format {to!r}", where="--to", fix=f"one of {', '.join(EXPORTERS)}")
+    exporter = EXPORTERS[to]
+    chosen = quantization or exporter.quantizations[0]
+    if chosen not in exporter.quantizations:
+        raise InputError(
+            f"{to} is not written in {chosen}",
+            where="--quantization",
+            fix=f"one of {', '.join(exporter.quantizations)}",
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("the folder for the export is not empty", where=str(out), fix="give a new one with --out")
+    temporary = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    exporter.write(folder, temporary, chosen)
+    if out.exists():
+        out.rmdir()
+    temporary.rename(out)
+    return chosen

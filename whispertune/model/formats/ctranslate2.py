@@ -1,0 +1,233 @@
+"""CTranslate2's `model.bin`: reading and writing Whisper weights with our own name table.
+
+    arrays = read_model_bin(folder / "model.bin")      # CTranslate2's names -> arrays
+    state = to_transformers(arrays)                    # transformers' names
+    blob = model_bin(from_transformers(state, heads=8), "float16")
+
+The file is a short header and then named arrays (format version 6, WhisperSpec revision 3). Its surprises: query,
+key and value are fused along the first axis, keys get a bias of zeros, the projection is an alias of the
+embeddings. Linear, convolution and embedding weights can be int8, a scale a row (value = weight / scale).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from whispertune.errors import ModelError
+
+Arrays = dict[str, np.ndarray]
+
+BINARY_VERSION = 6
+SPEC, REVISION = "WhisperSpec", 3
+DTYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")  # the position is the code in the file
+QUANTIZATIONS = ("float32", "float16", "int8", "int8_float16")
+GELU = 3  # ctranslate2's number for GELU by tanh-free erf, the one Whisper has
+
+# CTranslate2 -> transformers, outside of the layers. Both sides hold the same array.
+TOP = {
+    "encoder/conv1/weight": "model.encoder.conv1.weight",
+    "encoder/conv1/bias": "model.encoder.conv1.bias",
+    "encoder/conv2/weight": "model.encoder.conv2.weight",
+    "encoder/conv2/bias": "model.encoder.conv2.bias",
+    "encoder/position_encodings/encodings": "model.encoder.embed_positions.weight",
+    "encoder/layer_norm/gamma": "model.encoder.layer_norm.weight",
+    "encoder/layer_norm/beta": "model.encoder.layer_norm.bias",
+    "decoder/embeddings/weight": "model.decoder.embed_tokens.weight",
+    "decoder/position_encodings/encodings": "model.decoder.embed_positions.weight",
+    "decoder/layer_norm/gamma": "model.decoder.layer_norm.weight",
+    "decoder/layer_norm/beta": "model.decoder.layer_norm.bias",
+}
+ALIAS = ("decoder/projection/weight", "decoder/embeddings/weight")
+
+# Within a layer: CTranslate2's module -> transformers' modules, fused along the first axis in this order.
+SELF_ATTENTION = {
+    "self_attention/layer_norm": ("self_attn_layer_norm",),
+    "self_attention/linear_0": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "self_attention/linear_1": ("self_attn.out_proj",),
+}
+CROSS_ATTENTION = {
+    "attention/layer_norm": ("encoder_attn_layer_norm",),
+    "attention/linear_0": ("encoder_attn.q_proj",),
+    "attention/linear_1": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
+    "attention/linear_2": ("encoder_attn.out_proj",),
+}
+FEED_FORWARD = {
+    "ffn/layer_norm": ("final_layer_norm",),
+    "ffn/linear_0": ("fc1",),
+    "ffn/linear_1": ("fc2",),
+}
+LAYERS = {
+    "encoder": SELF_ATTENTION | FEED_FORWARD,
+    "decoder": SELF_ATTENTION | CROSS_ATTENTION | FEED_FORWARD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One array of a layer in both tongues."""
+
+    ours: str  # CTranslate2's name
+    theirs: tuple[str, ...]  # transformers' names, fused in this order
+
+
+def layer_rows(part: str, layer: int) -> Iterator[Row]:
+    """The rows of one layer of the encoder or the decoder."""
+    for module, theirs in LAYERS[part].items():
+        norm = module.endswith("layer_norm")
+        for kind, ours in (("weight", "gamma" if norm else "weight"), ("bias", "beta" if norm else "bias")):
+            names = tuple(f"model.{part}.layers.{layer}.{name}.{kind}" for name in theirs)
+            yield Row(f"{part}/layer_{layer}/{module}/{ours}", names)
+
+
+def count_layers(names: Mapping[str, object], part: str, pattern: str) -> int:
+    """How many layers of `part` there are; `pattern` has {part} and {layer}."""
+    layer = 0
+    while any(name.startswith(pattern.format(part=part, layer=layer)) for name in names):
+        layer += 1
+    return layer
+
+
+def to_transformers(arrays: Arrays) -> Arrays:
+    """Arrays under transformers' names, unfused, without the key biases (all zeros) that it does not have."""
+    try:
+        state = {theirs: arrays[ours] for ours, theirs in TOP.items()}
+        for part in LAYERS:
+            for layer in range(count_layers(arrays, part, "{part}/layer_{layer}/")):
+                for row in layer_rows(part, layer):
+                    pieces = np.split(arrays[row.ours], len(row.theirs))
+                    state.update(zip(row.theirs, pieces, strict=True))
+    except KeyError as error:
+        raise ModelError(f"model.bin has no array {error.args[0]}", fix="is it a Whisper model?") from error
+    return {name: array for name, array in state.items() if not name.endswith("k_proj.bias")}
+
+
+def from_transformers(state: Mapping[str, np.ndarray], encoder_heads: int, decoder_heads: int) -> Arrays:
+    """float32 arrays under CTranslate2's names, from a transformers state dict."""
+    arrays = {ours: state[theirs] for ours, theirs in TOP.items()}
+    for part in LAYERS:
+        for layer in range(count_layers(state, part, "model.{part}.layers.{layer}.")):
+            for row in layer_rows(part, layer):
+                arrays[row.ours] = np.concatenate([_array(state, name) for name in row.theirs])
+    arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
+    scalars: dict[str, np.generic] = {
+        "encoder/num_heads": np.int16(encoder_heads),
+        "decoder/num_heads": np.int16(decoder_heads),
+        "decoder/activation": np.int8(GELU),
+        "decoder/alibi": np.int8(0),
+        "decoder/alignment_heads": np.int16(1),
+        "decoder/alignment_layer": np.int16(-1),
+        "decoder/pre_norm": np.int8(1),
+        "decoder/scale_embeddings": np.int8(0),
+        "decoder/start_from_zero_embedding": np.int8(0),
+    }
+    return arrays | {name: np.asarray(value) for name, value in scalars.items()}
+
+
+def _array(state: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name.endswith("k_proj.bias"):
+        return np.zeros(state[name.removesuffix("bias") + "weight"].shape[0], dtype=np.float32)
+    return state[name]
+
+
+def quantize(arrays: Arrays, quantization: str) -> Arrays:
+    """The same arrays as they are stored in a file: float32, float16, int8 or int8_float16."""
+    if quantization not in QUANTIZATIONS:
+        raise ModelError(f"unknown quantization {quantization!r}", fix=f"one of {', '.join(QUANTIZATIONS)}")
+    floats = np.float16 if quantization.endswith("float16") else np.float32
+    stored: Arrays = {}
+    for name, array in arrays.items():
+        if quantization.startswith("int8") and name.endswith("/weight"):
+            stored[name], stored[f"{name}_scale"] = _int8(array)
+        else:
+            stored[name] = array.astype(floats) if array.dtype == np.float32 else array
+    return stored
+
+
+def _int8(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows = array.reshape(len(array), -1)
+    largest = np.abs(rows).max(axis=1)
+    scale = (127.0 / np.where(largest == 0, 127.0, largest)).astype(np.float32)
+    return np.rint(rows * scale[:, None]).astype(np.int8).reshape(array.shape), scale
+
+
+def model_bin(arrays: Arrays, quantization: str = "float32") -> bytes:
+    """The content of a `model.bin`."""
+    stored = quantize(arrays, quantization)
+    out = io.BytesIO()
+    out.write(struct.pack("<I", BINARY_VERSION) + _string(SPEC) + struct.pack("<II", REVISION, len(stored)))
+    for name, array in sorted(stored.items()):
+        shape = struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
+        out.write(_string(name) + shape + struct.pack("<BI", DTYPES.index(array.dtype.name), array.nbytes))
+        out.write(array.tobytes())
+    aliases = [ALIAS] + [(f"{a}_scale", f"{b}_scale") for a, b in [ALIAS] if f"{b}_scale" in stored]
+    out.write(struct.pack("<I", len(aliases)))
+    for alias, name in aliases:
+        out.write(_string(alias) + _string(name))
+    return out.getvalue()
+
+
+def _string(text: str) -> bytes:
+    raw = text.encode()
+    return struct.pack("<H", len(raw) + 1) + raw + b"\0"
+
+
+def read_model_bin(path: Path) -> Arrays:
+    """Read a `model.bin`; float arrays come as stored, bfloat16 as float32.
+
+    Raises:
+        ModelError: the file is damaged, is not a Whisper model, or is of a version that we do not know.
+    """
+    try:
+        return _Reader(np.memmap(path, dtype=np.uint8, mode="r")).read()
+    except (OSError, ValueError, struct.error, IndexError) as error:
+        raise ModelError(
+            f"not a readable CTranslate2 model ({error})", where=str(path), fix="convert or download it again"
+        ) from error
+
+
+class _Reader:
+    """Walks through the file; every size is held against what is left of it."""
+
+    def __init__(self, data: np.memmap) -> None:
+        self.data, self.position = data, 0
+
+    def read(self) -> Arrays:
+        version, spec, revision = self._number("I"), self._text(), self._number("I")
+        if (version, spec, revision) != (BINARY_VERSION, SPEC, REVISION):
+            raise ValueError(f"{spec} version {version} revision {revision}, expected {SPEC} 6 revision 3")
+        return dict(self._array() for _ in range(self._number("I")))
+
+    def _array(self) -> tuple[str, np.ndarray]:
+        name = self._text()
+        shape = tuple(self._number("I") for _ in range(self._number("B")))
+        code, size = self._number("B"), self._number("I")
+        if code >= len(DTYPES):
+            raise ValueError(f"array {name} has an unknown type")
+        stored = np.dtype("uint16" if DTYPES[code] == "bfloat16" else DTYPES[code])
+        count = 1
+        for length in shape:
+            count *= length
+        if count * stored.itemsize != size:
+            raise ValueError(f"array {name} states {size} bytes for a shape of {shape}")
+        values = self._take(size).view(stored).reshape(shape)
+        if DTYPES[code] == "bfloat16":
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        return name, np.asarray(values)
+
+    def _number(self, kind: str) -> int:
+        return int(struct.unpack("<" + kind, self._take(struct.calcsize(kind)).tobytes())[0])
+
+    def _text(self) -> str:
+        return self._take(self._number("H")).tobytes()[:-1].decode()
+
+    def _take(self, size: int) -> np.ndarray:
+        if self.position + size > len(self.data):
+            raise ValueError("it ends too early")
+        self.position += size
+        return self.data[self.position - size : self.position]

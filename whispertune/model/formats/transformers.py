@@ -1,0 +1,203 @@
+"""The transformers folder: complete, so that every runtime that reads it finds what it needs.
+
+    write_folder(out, state, shape, tokenizer_json, generation)
+    model = read_model(out)
+
+config.json, generation_config.json, preprocessor_config.json (faster-whisper assumes 80 mels without it),
+tokenizer.json with the 1,501 timestamp tokens, tokenizer_config.json, model.safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from whispertune.errors import ModelError
+from whispertune.model.generation import MAX_LENGTH, Generation, write_generation
+from whispertune.windows.tokens import N_TIMESTAMPS, TIMESTAMP_STEP_S, Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import WhisperForConditionalGeneration
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The numbers that make one Whisper differ from another."""
+
+    vocabulary: int
+    n_mels: int
+    width: int
+    encoder_layers: int
+    decoder_layers: int
+    encoder_heads: int
+    decoder_heads: int
+    encoder_feed_forward: int
+    decoder_feed_forward: int
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Shape:
+        """Read the shape from `config.json`."""
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            return cls(
+                vocabulary=config["vocab_size"],
+                n_mels=config["num_mel_bins"],
+                width=config["d_model"],
+                encoder_layers=config["encoder_layers"],
+                decoder_layers=config["decoder_layers"],
+                encoder_heads=config["encoder_attention_heads"],
+                decoder_heads=config["decoder_attention_heads"],
+                encoder_feed_forward=config["encoder_ffn_dim"],
+                decoder_feed_forward=config["decoder_ffn_dim"],
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError("no readable config.json of a Whisper model", where=str(folder)) from error
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, np.ndarray], encoder_heads: int, decoder_heads: int) -> Shape:
+        """Read the shape off the weights; the numbers of heads cannot be seen in them."""
+        layers = {
+            part: len({name.split(".")[3] for name in state if name.startswith(f"model.{part}.layers.")})
+            for part in ("encoder", "decoder")
+        }
+        vocabulary, width = state["model.decoder.embed_tokens.weight"].shape
+        return cls(
+            vocabulary=vocabulary,
+            n_mels=state["model.encoder.conv1.weight"].shape[1],
+            width=width,
+            encoder_layers=layers["encoder"],
+            decoder_layers=layers["decoder"],
+            encoder_heads=encoder_heads,
+            decoder_heads=decoder_heads,
+            encoder_feed_forward=state["model.encoder.layers.0.fc1.weight"].shape[0],
+            decoder_feed_forward=state["model.decoder.layers.0.fc1.weight"].shape[0],
+        )
+
+
+def config_for(shape: Shape, vocabulary: Vocabulary) -> Any:
+    """The WhisperConfig of a model of this shape."""
+    from transformers import WhisperConfig
+
+    return WhisperConfig(
+        vocab_size=shape.vocabulary,
+        num_mel_bins=shape.n_mels,
+        d_model=shape.width,
+        encoder_layers=shape.encoder_layers,
+        decoder_layers=shape.decoder_layers,
+        encoder_attention_heads=shape.encoder_heads,
+        decoder_attention_heads=shape.decoder_heads,
+        encoder_ffn_dim=shape.encoder_feed_forward,
+        decoder_ffn_dim=shape.decoder_feed_forward,
+        bos_token_id=vocabulary.end,
+        eos_token_id=vocabulary.end,
+        pad_token_id=vocabulary.end,
+        decoder_start_token_id=vocabulary.start,
+        suppress_tokens=None,
+        begin_suppress_tokens=None,
+        architectures=["WhisperForConditionalGeneration"],
+    )
+
+
+def complete_tokenizer(tokenizer_json: bytes) -> bytes:
+    """The tokenizer with its timestamp tokens, which conversions often leave out."""
+    content = json.loads(tokenizer_json)
+    added = content["added_tokens"]
+    present = {entry["content"]: entry["id"] for entry in added}
+    first = present["<|notimestamps|>"] + 1
+    for index in range(N_TIMESTAMPS):
+        name = f"<|{index * TIMESTAMP_STEP_S:.2f}|>"
+        if name not in present:
+            flags = {
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": True,
+                "special": False,
+            }
+            added.append({"id": first + index, "content": name, **flags})
+    return json.dumps(content, ensure_ascii=False).encode()
+
+
+def token_names(tokenizer_json: bytes) -> list[str]:
+    """All tokens by id, as CTranslate2's vocabulary.json lists them."""
+    content = json.loads(complete_tokenizer(tokenizer_json))
+    by_id = {id_: name for name, id_ in content["model"]["vocab"].items()}
+    by_id |= {entry["id"]: entry["content"] for entry in content["added_tokens"]}
+    return [by_id[id_] for id_ in range(len(by_id))]
+
+
+def write_folder(
+    folder: Path,
+    state: Mapping[str, np.ndarray],
+    shape: Shape,
+    tokenizer_json: bytes,
+    generation: Generation,
+) -> None:
+    """Write a complete folder; the weights keep the precision they come in."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: np.array(array) for name, array in state.items() if name != "proj_out.weight"}  # tied
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tokenizer(folder, tokenizer_json, shape.n_mels)
+    vocabulary = Vocabulary.from_file(folder / "tokenizer.json")
+    config = config_for(shape, vocabulary)
+    config.dtype = str(next(iter(weights.values())).dtype)
+    config.save_pretrained(folder)
+    write_generation(folder, generation, vocabulary)
+
+
+def write_tokenizer(folder: Path, tokenizer_json: bytes, n_mels: int) -> None:
+    """Write tokenizer.json, tokenizer_config.json and preprocessor_config.json."""
+    from transformers import WhisperFeatureExtractor
+
+    (folder / "tokenizer.json").write_bytes(complete_tokenizer(tokenizer_json))
+    end = "<|endoftext|>"
+    settings = {
+        "tokenizer_class": "WhisperTokenizer",
+        "processor_class": "WhisperProcessor",
+        "bos_token": end,
+        "eos_token": end,
+        "pad_token": end,
+        "unk_token": end,
+        "model_max_length": MAX_LENGTH,
+        "clean_up_tokenization_spaces": False,
+        "add_prefix_space": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    WhisperFeatureExtractor(feature_size=n_mels).save_pretrained(folder)
+
+
+def read_model(folder: Path, dropout: float = 0.0) -> WhisperForConditionalGeneration:
+    """The model in float32, in evaluation mode.
+
+    Raises:
+        ModelError: the folder holds no Whisper model that transformers can load.
+    """
+    from transformers import WhisperForConditionalGeneration
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # the weights of one Whisper load in a second or two
+    try:
+        model = WhisperForConditionalGeneration.from_pretrained(
+            folder, dtype="float32", dropout=dropout, local_files_only=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"not a Whisper model that can be loaded ({error})",
+            where=str(folder),
+            fix="check the folder's files",
+        ) from error
+    # The hub's configs carry prompt tokens that newer releases refuse or that would force English.
+    model.generation_config.forced_decoder_ids = None
+    return model.eval()
+
+
+def model_state(model: WhisperForConditionalGeneration) -> dict[str, np.ndarray]:
+    """float32 copies of the model's weights on the CPU, by name."""
+    return {name: value.detach().float().cpu().numpy() for name, value in model.state_dict().items()}

@@ -1,0 +1,105 @@
+"""Generation settings: what a model's folder says about decoding, read and written in one place.
+
+    settings = Generation.from_folder(folder)
+    settings = settings.allowing(tokens_of_training_text).speaking("sv", "transcribe")
+    write_generation(folder, settings, vocabulary)
+
+Whisper's default lists suppress tokens such as `/ : ( ) # _` and quotes. A model that is trained on texts
+with them would learn them and never say them, so the tokens of the training text leave the lists.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from whispertune.errors import ModelError
+from whispertune.windows.tokens import TASKS, Vocabulary
+
+MAX_LENGTH = 448
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """How a model is to be decoded where nothing else is said."""
+
+    suppress: tuple[int, ...] = ()  # token ids that are never generated
+    begin_suppress: tuple[int, ...] = ()  # token ids that never come first
+    alignment_heads: tuple[tuple[int, int], ...] = ()  # (layer, head) that word times are read from
+    language: str | None = None
+    task: str | None = None
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Generation:
+        """Read `generation_config.json`, or the same keys of `config.json` in older folders."""
+        path = folder / "generation_config.json"
+        path = path if path.exists() else folder / "config.json"
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError("no readable generation settings", where=str(path)) from error
+        language = content.get("language")
+        return cls(
+            suppress=tuple(content.get("suppress_tokens") or ()),
+            begin_suppress=tuple(content.get("begin_suppress_tokens") or ()),
+            alignment_heads=tuple((int(a), int(b)) for a, b in content.get("alignment_heads") or ()),
+            language=language.strip("<|>") if language else None,
+            task=content.get("task"),
+        )
+
+    @classmethod
+    def from_ctranslate2(cls, folder: Path) -> Generation:
+        """Read CTranslate2's `config.json`, which has the lists under other names and no language."""
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return cls(
+            suppress=tuple(content.get("suppress_ids") or ()),
+            begin_suppress=tuple(content.get("suppress_ids_begin") or ()),
+            alignment_heads=tuple((int(a), int(b)) for a, b in content.get("alignment_heads") or ()),
+        )
+
+    def allowing(self, tokens: Collection[int]) -> Generation:
+        """The same, with these tokens no longer suppressed."""
+        return replace(self, suppress=tuple(token for token in self.suppress if token not in tokens))
+
+    def speaking(self, language: str | None, task: str | None) -> Generation:
+        """The same, for one language and task."""
+        return replace(self, language=language, task=task)
+
+
+def write_generation(folder: Path, settings: Generation, vocabulary: Vocabulary) -> None:
+    """Write a complete `generation_config.json` for transformers."""
+    content: dict[str, Any] = {
+        "bos_token_id": vocabulary.end,
+        "decoder_start_token_id": vocabulary.start,
+        "eos_token_id": vocabulary.end,
+        "pad_token_id": vocabulary.end,
+        "prev_sot_token_id": vocabulary.previous,
+        "no_timestamps_token_id": vocabulary.no_timestamps,
+        "max_initial_timestamp_index": 50,
+        "max_length": MAX_LENGTH,
+        "return_timestamps": False,
+        "is_multilingual": vocabulary.multilingual,
+        "suppress_tokens": list(settings.suppress),
+        "begin_suppress_tokens": list(settings.begin_suppress),
+    }
+    if settings.alignment_heads:
+        content["alignment_heads"] = [list(head) for head in settings.alignment_heads]
+    if vocabulary.multilingual:
+        content["lang_to_id"] = {f"<|{code}|>": id_ for code, id_ in vocabulary.languages.items()}
+        content["task_to_id"] = {task: vocabulary.id(f"<|{task}|>") for task in TASKS}
+        content |= {k: v for k, v in (("language", settings.language), ("task", settings.task)) if v}
+    (folder / "generation_config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def ctranslate2_config(settings: Generation, vocabulary: Vocabulary) -> bytes:
+    """The content of CTranslate2's `config.json`."""
+    content = {
+        "suppress_ids": list(settings.suppress),
+        "suppress_ids_begin": list(settings.begin_suppress),
+        "lang_ids": sorted(vocabulary.languages.values()),
+        "alignment_heads": [list(head) for head in settings.alignment_heads],
+    }
+    return (json.dumps(content, indent=2) + "\n").encode()

@@ -1,0 +1,140 @@
+"""Models by name: hub id, folder, run, or bundled; all become one kind of folder.
+
+folder = find_model("bundled:whisper-base")   # or openai/whisper-small, my-run, a transformers or
+model = folder.load()                         # CTranslate2 folder
+folder.vocabulary.prefix("sv", "transcribe", timestamps=False)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from whispertune.errors import ModelError
+from whispertune.model.bundled import BUNDLES, bundled_files
+from whispertune.model.cache import cache_folder, filled
+from whispertune.model.formats import ctranslate2, transformers
+from whispertune.model.formats.transformers import Shape
+from whispertune.model.generation import Generation
+from whispertune.windows.tokens import Vocabulary
+
+if TYPE_CHECKING:
+    from transformers import WhisperForConditionalGeneration
+
+HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
+RUN_MARK = "run.json"  # a folder with this file is a run; its best weights lie in model/
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A complete transformers folder, and the name the user knows it by."""
+
+    name: str
+    path: Path
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.from_file(self.path / "tokenizer.json")
+
+    @cached_property
+    def shape(self) -> Shape:
+        return Shape.from_folder(self.path)
+
+    @cached_property
+    def generation(self) -> Generation:
+        return Generation.from_folder(self.path)
+
+    @property
+    def tokenizer_json(self) -> bytes:
+        return (self.path / "tokenizer.json").read_bytes()
+
+    def load(self, dropout: float = 0.0) -> WhisperForConditionalGeneration:
+        """The model in float32 on the CPU."""
+        return transformers.read_model(self.path, dropout)
+
+
+def is_ctranslate2(folder: Path) -> bool:
+    """Whether the folder is in CTranslate2's (and so faster-whisper's) format."""
+    return (folder / "model.bin").is_file() and (folder / "config.json").is_file()
+
+
+def run_model(folder: Path) -> Path:
+    """The weights of a run, best checkpoint first."""
+    model = folder / "model"
+    if not (model / "config.json").exists():
+        raise ModelError("this run has no trained model yet", where=str(folder), fix="whispertune train its recipe")
+    return model
+
+
+def find_model(name: str) -> ModelFolder:
+    """The transformers folder of a model; what is in another format is converted into the cache once.
+
+    Raises:
+        ModelError: nothing of that name can be found or read; the message says how to go on.
+    """
+    if name.startswith("bundled:"):
+        return ModelFolder(name, _converted(bundled_files(name.removeprefix("bundled:"))))
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if (path / RUN_MARK).exists():
+            path = run_model(path)
+        if is_ctranslate2(path):
+            return ModelFolder(name, _converted(path))
+        if not (path / "config.json").exists():
+            raise ModelError(
+                "no model in this folder",
+                where=name,
+                fix="it needs config.json beside model.safetensors or model.bin",
+            )
+        return ModelFolder(name, path)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return ModelFolder(name, _from_hub(name))
+    raise ModelError(f"no model {name!r}", fix=_ways())
+
+
+def _ways() -> str:
+    bundles = " or ".join(f"bundled:{name}" for name in BUNDLES)
+    return f"give a folder, a run, a hub name such as openai/whisper-small, or {bundles}"
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:  # no network is an OSError too
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"the model hub gave no {name}, and it is not in the local cache ({reason})",
+            fix="check the name and the network (a private model needs HF_TOKEN), or go on without: " + _ways(),
+        ) from error
+
+
+def _converted(folder: Path) -> Path:
+    with (folder / "model.bin").open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    settings = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
+    return filled(cache_folder() / f"transformers-{digest[:16]}-{settings[:8]}", lambda out: _convert(folder, out))
+
+
+def _convert(folder: Path, out: Path) -> None:
+    arrays = ctranslate2.read_model_bin(folder / "model.bin")
+    if any(array.dtype == np.int8 and array.ndim for array in arrays.values()):
+        raise ModelError(
+            "its weights are int8, which has lost what training needs",
+            where=str(folder),
+            fix="use the float16 or float32 conversion, or the model it was made from",
+        )
+    state = ctranslate2.to_transformers(arrays)
+    shape = Shape.from_state(state, int(arrays["encoder/num_heads"]), int(arrays["decoder/num_heads"]))
+    tokenizer = folder / "tokenizer.json"
+    if not tokenizer.exists():
+        raise ModelError("no tokenizer.json in the folder", where=str(folder), fix="copy the base model's into it")
+    transformers.write_folder(out, state, shape, tokenizer.read_bytes(), Generation.from_ctranslate2(folder))
