@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whispertune.languages import UNSPACED_LANGUAGES
+from whispertune.languages import UNSPACED_LANGUAGES, is_unspaced
 from whispertune.score.normalize import (
     NORMALIZERS,
     basic,
-    is_unspaced,
     leads_with_cer,
     normalizer_for,
     raw_text,

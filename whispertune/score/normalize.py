@@ -11,22 +11,12 @@ they are vowels in Indic scripts and Thai, tones in many African languages.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from whispertune.languages import UNSPACED_LANGUAGES
-
-
-# Characters of scripts that write words without spaces between them, for the [...] of a regular expression:
-# Thai and Lao, Burmese, Khmer, CJK radicals and marks, kana, ideographs, halfwidth kana, rarer ideographs.
-UNSPACED_SCRIPTS: Final = (
-    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u0edc-\u0edf\u1000-\u103f\u1050-\u108f\uaa60-\uaa7f\u1780-\u17d3"
-    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3041-\u3096\u3099-\u309f\u30a1-\u30fa\u30fc-\u30ff"
-    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-)
 
 _TYPOGRAPHIC_APOSTROPHES: Final = "\u2019\u2018\u201b\uff07\u00b4\u0060"
 # Two apostrophes are letters (category Lm): Ukrainian or Navajo ʼ, Hawaiian or Uzbek ʻ. Inside a word they
@@ -117,8 +107,6 @@ NORMALIZERS: Final = {"basic": Normalizer("whispertune-basic", "1", basic)}
 # Language -> key of NORMALIZERS, for the languages that need their own.
 _BY_LANGUAGE: Final[dict[str, str]] = {}
 
-_UNSPACED_CHARACTER: Final = re.compile(f"[{UNSPACED_SCRIPTS}]")
-
 
 def normalizer_for(language: str) -> Normalizer:
     return NORMALIZERS[_BY_LANGUAGE.get(language, "basic")]
@@ -127,8 +115,3 @@ def normalizer_for(language: str) -> Normalizer:
 def leads_with_cer(language: str) -> bool:
     """Whether the character error rate is the figure to read: words are not separated by spaces."""
     return language in UNSPACED_LANGUAGES
-
-
-def is_unspaced(character: str) -> bool:
-    """Whether the character is of a script that writes words without spaces between them."""
-    return _UNSPACED_CHARACTER.match(character) is not None

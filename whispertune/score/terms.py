@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Final
 
 from whispertune.errors import DataError
-from whispertune.score.normalize import UNSPACED_SCRIPTS, unify_apostrophes
+from whispertune.languages import UNSPACED_SCRIPTS
+from whispertune.score.normalize import unify_apostrophes
 
 _COMMENT: Final = re.compile(r"(?:^|\s)#.*")  # "C#" is no comment
 _WORD: Final = re.compile(rf"[{UNSPACED_SCRIPTS}]|[^\s{UNSPACED_SCRIPTS}]+")

@@ -1,0 +1,1 @@
+"""A demonstration of Whispertune on data that it makes itself."""

@@ -1,0 +1,102 @@
+"""What tests share: the cache, the speech that is measured on, models, and a tiny random Whisper."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from whispertune.data.audio import AudioReader
+from whispertune.model.formats.transformers import Shape, config_for, model_state, write_folder
+from whispertune.model.load import ModelFolder, find_model
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An empty cache, so that what a fresh machine does is what is tested."""
+    before = os.environ.get("WHISPERTUNE_CACHE")
+    os.environ["WHISPERTUNE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    yield
+    os.environ.pop("WHISPERTUNE_CACHE")
+    if before:
+        os.environ["WHISPERTUNE_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real speech beside the checkout; no part of the project."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "data").is_dir():
+        reason = "the shared speech is not beside this checkout"
+        if os.environ.get("WHISPERTUNE_REQUIRE_SHARED"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mboshi(shared: Path) -> Path:
+    """A language Whisper has never seen: train and dev folders with metadata.jsonl."""
+    return shared / "data" / "mboshi"
+
+
+@pytest.fixture(scope="session")
+def english_read(shared: Path) -> Path:
+    """Three read clips in English."""
+    return shared / "data" / "english_read"
+
+
+@pytest.fixture(scope="session")
+def base() -> ModelFolder:
+    """The real whisper-base."""
+    return find_model("bundled:whisper-base")
+
+
+@pytest.fixture(scope="session")
+def tiny_en() -> ModelFolder:
+    """The real whisper-tiny.en."""
+    return find_model("bundled:whisper-tiny.en")
+
+
+@pytest.fixture(scope="session")
+def reader() -> Iterator[AudioReader]:
+    with AudioReader() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, base: ModelFolder) -> ModelFolder:
+    """A random Whisper of two narrow layers, with the real vocabulary; it trains and decodes in no time."""
+    import torch
+    from transformers import WhisperForConditionalGeneration
+
+    shape = Shape(base.shape.vocabulary, 80, 16, 2, 2, 2, 2, 32, 32)
+    torch.manual_seed(0)
+    model = WhisperForConditionalGeneration(config_for(shape, base.vocabulary))
+    folder = tmp_path_factory.mktemp("tiny")
+    write_folder(folder, model_state(model), shape, base.tokenizer_json, base.generation)
+    return ModelFolder(str(folder), folder)
+
+
+@pytest.fixture(scope="session")
+def noises(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """train/ and dev/ with metadata.jsonl over clips of noise: for what does not depend on speech."""
+    folder = tmp_path_factory.mktemp("noises")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("dev", 3)):
+        (folder / split).mkdir()
+        rows = []
+        for number in range(count):
+            samples = rng.normal(0, 0.1, 16_000 + 1600 * number).astype(np.float32)
+            soundfile.write(folder / split / f"{number}.wav", samples, 16_000)
+            rows.append(json.dumps({"file_name": f"{number}.wav", "text": f"{split} text {number} of noise"}))
+        (folder / split / "metadata.jsonl").write_text("\n".join(rows) + "\n")
+    return folder

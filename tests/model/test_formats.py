@@ -1,0 +1,185 @@
+"""Weights in and out: bit-exact, complete, and decoded as CTranslate2 itself decodes them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from whispertune.decode.engines import CTranslate2Engine, live_engine, load_live, open_engine
+from whispertune.errors import ModelError
+from whispertune.model.bundled import bundled_files
+from whispertune.model.export import write_ctranslate2
+from whispertune.model.formats.ctranslate2 import model_bin, quantize, read_model_bin
+from whispertune.model.formats.transformers import model_state
+from whispertune.model.generation import Generation
+from whispertune.model.load import ModelFolder, find_model
+from whispertune.windows.features import WINDOW_SAMPLES, log_mel
+
+
+def clips(folder: Path, count: int) -> torch.Tensor:
+    """The first clips of a metadata folder as windows: (clips, samples)."""
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()][:count]
+    audio = torch.zeros(len(rows), WINDOW_SAMPLES)
+    for index, row in enumerate(rows):
+        samples, rate = soundfile.read(folder / row["file_name"], dtype="float32")
+        assert rate == 16_000
+        audio[index, : len(samples)] = torch.from_numpy(samples)
+    return audio
+
+
+def test_what_was_read_decodes_as_ctranslate2_does(base: ModelFolder, english_read: Path, mboshi: Path) -> None:
+    """The same tokens from the untouched files, from our conversion back, and from transformers."""
+    untouched = open_engine("ctranslate2", str(bundled_files("whisper-base")))
+    live = load_live(base)
+    for folder, count, language in ((english_read, 3, "en"), (mboshi / "dev", 5, "ln")):
+        mel = log_mel(clips(folder, count), 80)
+        texts = untouched.decode(mel, language, "transcribe")
+        assert all(texts)
+        assert live_engine("ctranslate2", live).decode(mel, language, "transcribe") == texts
+        assert live_engine("transformers", live).decode(mel, language, "transcribe") == texts
+
+
+def test_the_english_only_model_too(tiny_en: ModelFolder, english_read: Path) -> None:
+    untouched = open_engine("ctranslate2", str(bundled_files("whisper-tiny.en")))
+    mel = log_mel(clips(english_read, 3), 80)
+    texts = untouched.decode(mel, "en", "transcribe")
+    assert "ask not what your country can do for you" in texts[2]
+    assert live_engine("transformers", load_live(tiny_en)).decode(mel, "en", "transcribe") == texts
+
+
+def test_weights_come_back_bit_exact(base: ModelFolder, tmp_path: Path) -> None:
+    """float16 from the package, to transformers, to float16 in CTranslate2's format: the same numbers."""
+    source = read_model_bin(bundled_files("whisper-base") / "model.bin")
+    write_ctranslate2(base, tmp_path, "float16")
+    again = read_model_bin(tmp_path / "model.bin")
+    assert source.keys() == again.keys()
+    for name, array in source.items():
+        assert np.array_equal(array, again[name]), name
+        assert array.dtype == again[name].dtype
+
+
+def test_an_export_folder_is_complete(tiny: ModelFolder, tmp_path: Path) -> None:
+    write_ctranslate2(tiny, tmp_path, "float32")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"model.bin", "config.json", "vocabulary.json", "tokenizer.json", "preprocessor_config.json"} <= names
+    assert json.loads((tmp_path / "preprocessor_config.json").read_text())["feature_size"] == 80
+    vocabulary = json.loads((tmp_path / "vocabulary.json").read_text())
+    assert (len(vocabulary), vocabulary[50364], vocabulary[51864]) == (51865, "<|0.00|>", "<|30.00|>")
+
+
+def test_the_converted_folder_has_what_transformers_needs(base: ModelFolder) -> None:
+    from transformers import WhisperProcessor
+
+    processor = WhisperProcessor.from_pretrained(base.path)
+    assert processor.tokenizer.convert_tokens_to_ids("<|0.00|>") == base.vocabulary.timestamp(0)
+    assert len(processor.tokenizer) == 51865
+    content = json.loads((base.path / "generation_config.json").read_text())
+    assert content["eos_token_id"] == base.vocabulary.end
+    assert content["max_length"] == 448
+    assert "forced_decoder_ids" not in content
+    assert len(content["alignment_heads"]) == 8
+    model = base.load()
+    assert model.dtype == torch.float32
+    assert model.proj_out.weight is model.model.decoder.embed_tokens.weight
+
+
+@pytest.mark.parametrize("quantization", ["float32", "float16", "int8", "int8_float16"])
+def test_every_quantization_loads_and_is_near(
+    quantization: str, base: ModelFolder, english_read: Path, tmp_path: Path
+) -> None:
+    write_ctranslate2(base, tmp_path, quantization)
+    mel = log_mel(clips(english_read, 3), 80)
+    (text, *_) = open_engine("ctranslate2", str(tmp_path)).decode(mel[2:], "en", "transcribe")
+    assert "ask not what your country can do for you" in text
+
+
+def test_int8_is_refused_for_training_and_decodes(tiny: ModelFolder, tmp_path: Path) -> None:
+    write_ctranslate2(tiny, tmp_path, "int8")
+    with pytest.raises(ModelError, match="int8"):
+        find_model(str(tmp_path))
+    assert isinstance(open_engine("ctranslate2", str(tmp_path)), CTranslate2Engine)
+
+
+def test_int8_rows_are_within_half_a_step() -> None:
+    weight = np.random.default_rng(0).normal(0, 1, (7, 5)).astype(np.float32)
+    weight[3] = 0
+    stored = quantize({"decoder/x/weight": weight}, "int8")
+    back = stored["decoder/x/weight"] / stored["decoder/x/weight_scale"][:, None]
+    assert np.all(np.abs(back - weight) <= np.abs(weight).max(axis=1, keepdims=True) / 127 / 2 + 1e-6)
+
+
+def test_suppressed_tokens_of_the_training_text_are_allowed(base: ModelFolder) -> None:
+    tokens = set(base.vocabulary.encode("a/b: (c) #1", "en"))
+    assert tokens & set(base.generation.suppress)
+    assert not tokens & set(base.generation.allowing(tokens).suppress)
+    assert Generation(language="sv").speaking(None, None).language is None
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(st.data())
+def test_a_damaged_file_is_one_clear_error(tmp_path: Path, data: st.DataObject) -> None:
+    """Cut short, with a flipped bit in the header, or with a lying size: never a crash."""
+    good = model_bin({"encoder/conv1/weight": np.ones((4, 4, 3), np.float32), "decoder/alibi": np.asarray(np.int8(0))})
+    bad = bytearray(good)
+    if data.draw(st.booleans()):
+        bad = bad[: data.draw(st.integers(0, len(bad) - 1))]
+    else:
+        bad[data.draw(st.integers(0, 50))] ^= 1 << data.draw(st.integers(0, 7))
+    path = tmp_path / "model.bin"
+    path.write_bytes(bytes(bad))
+    try:
+        arrays = read_model_bin(path)
+    except ModelError:
+        with pytest.raises(ModelError, match="not a readable CTranslate2 model"):
+            read_model_bin(path)
+    else:
+        assert sum(array.nbytes for array in arrays.values()) <= len(good)  # only names or values were hit
+
+
+def test_a_size_that_lies_is_not_allocated(tmp_path: Path) -> None:
+    good = model_bin({"decoder/x": np.ones((2, 2), np.float32)})
+    position = good.index(struct.pack("<BII", 2, 2, 2))
+    bad = good[: position + 1] + struct.pack("<II", 2**31, 2**31) + good[position + 9 :]
+    (tmp_path / "model.bin").write_bytes(bad)
+    with pytest.raises(ModelError, match="states 16 bytes"):
+        read_model_bin(tmp_path / "model.bin")
+
+
+def test_bundled_weights_are_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from whispertune.model import bundled
+
+    spoiled = tmp_path / "part"
+    shutil.copyfile(bundled_files("whisper-tiny.en") / "model.bin", spoiled)
+    with spoiled.open("r+b") as file:
+        file.seek(1000)
+        file.write(b"x")
+    monkeypatch.setenv("WHISPERTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(bundled, "_file", lambda *_: spoiled)
+    with pytest.raises(ModelError, match="sha256"):
+        bundled_files("whisper-tiny.en")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_models_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="bundled:whisper-base"):
+        find_model("openai/whisper-small")  # no hub here, and nothing cached
+    with pytest.raises(ModelError, match="no model in this folder"):
+        find_model(str(tmp_path))
+    with pytest.raises(ModelError, match="whisper-base"):
+        find_model("bundled:whisper-medium")
+
+
+def test_live_weights_are_not_touched(tiny: ModelFolder) -> None:
+    live = load_live(tiny)
+    before = {name: array.copy() for name, array in model_state(live.model).items()}
+    live_engine("ctranslate2", live)
+    assert all(np.array_equal(array, before[name]) for name, array in model_state(live.model).items())

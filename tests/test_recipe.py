@@ -1,0 +1,103 @@
+"""Recipes: defaults, overrides, and errors that say what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from whispertune.errors import RecipeError
+from whispertune.recipe import load_recipe, save_recipe
+
+GOOD = """\
+model = "openai/whisper-small"
+language = "sv"
+
+[[data.train]]
+source = "recordings"
+
+[[data.train]]
+source = "more"
+limit_rows = 10
+
+[[data.dev]]
+source = "/dev-set"
+
+[train]
+epochs = 2
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(GOOD)
+    return path
+
+
+def test_defaults_and_paths_relative_to_the_recipe(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.data.train[0].source == str(path.parent / "recordings")
+    assert recipe.data.dev[0].source == "/dev-set"
+    assert (recipe.train.epochs, recipe.windows.timestamps_share, recipe.seed) == (2, 0.5, 0)
+    assert recipe.train.segments_a_step == 16
+
+
+def test_overrides(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides = ["train.learning_rate=1e-5", "data.train.1.limit_rows=5", "data.train.0.source=here", "language=no"]
+    recipe = load_recipe(path, overrides)
+    assert recipe.train.learning_rate == 1e-5
+    assert recipe.data.train[1].limit_rows == 5
+    assert recipe.data.train[0].source == str(tmp_path / "here")  # relative to where it was typed
+    assert recipe.language == "no"
+    assert load_recipe(path, ["data.test.0.source=t"]).data.test[0].source == str(tmp_path / "t")
+
+
+def test_the_resolved_recipe_is_the_same_recipe(path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(path, ["train.steps=7"])
+    save_recipe(recipe, tmp_path / "resolved.toml")
+    assert load_recipe(tmp_path / "resolved.toml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("line", "where", "says"),
+    [
+        ("lerning_rate = 1e-5", ":16", "did you mean 'train.learning_rate'"),
+        ("learning_rate = -1", ":16", "greater than 0"),
+        ('epochs_ = "three"', ":16", "did you mean 'train.epochs'"),
+        ("timestamps_share = 0.3", ":16", "did you mean 'windows.timestamps_share'"),
+        ("step_segments = 8\nstep_windows = 2", ":14", "not both"),
+        ("epochs = 3", "recipe.toml", "not valid TOML"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_line(path: Path, line: str, where: str, says: str) -> None:
+    path.write_text(GOOD + line + "\n")
+    with pytest.raises(RecipeError) as error:
+        load_recipe(path)
+    assert f"{path.name}{where}" in str(error.value) or where in str(error.value)
+    assert says in str(error.value)
+    assert error.value.exit_code == 2
+
+
+def test_the_second_of_two_tables_is_found(path: Path) -> None:
+    path.write_text(GOOD.replace("limit_rows = 10", 'langage = "sv"'))
+    with pytest.raises(RecipeError, match=r"recipe.toml:9.*\n.*data.train.1.language"):
+        load_recipe(path)
+
+
+def test_wrong_overrides(path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"did you mean .train\.epochs."):
+        load_recipe(path, ["train.epoch=3"])
+    with pytest.raises(RecipeError, match=r"key\.sub=value"):
+        load_recipe(path, ["train.epochs"])
+    with pytest.raises(RecipeError, match="nothing at"):
+        load_recipe(path, ["data.train.7.source=x"])
+
+
+def test_what_is_missing(path: Path, tmp_path: Path) -> None:
+    path.write_text("language = 'sv'\n[data]\n")
+    with pytest.raises(RecipeError, match="needs 'model'"):
+        load_recipe(path)
+    with pytest.raises(RecipeError, match="whispertune init"):
+        load_recipe(tmp_path / "none.toml")

@@ -1,0 +1,173 @@
+"""Labels, spelled out by token name: what is read, what is asked, and what carries no loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from whispertune.data.segments import Segment
+from whispertune.errors import InputError, ModelError
+from whispertune.model.load import ModelFolder
+from whispertune.windows.labels import IGNORE, MAX_INPUTS, Labels, label
+from whispertune.windows.pack import Limits, Piece, Window, cut, join
+from whispertune.windows.tokens import Vocabulary
+
+
+def segment(start_s: float, end_s: float, text: str, language: str = "sv", **more: object) -> Segment:
+    return Segment(f"{start_s}", Path("talk.mp3"), start_s, end_s, text, language, **more)  # type: ignore[arg-type]
+
+
+def window(
+    *segments: Segment, start_s: float = 0.0, cut: Segment | None = None, previous: tuple[str, ...] = ()
+) -> Window:
+    end_s = start_s + 30 if cut else segments[-1].end_s
+    return Window((Piece(segments[0].recording, start_s, end_s, segments, 0, cut, previous),))
+
+
+def read(labels: Labels, vocabulary: Vocabulary) -> tuple[str, str]:
+    """Inputs and targets as one line each; `·` where there is no loss."""
+    targets = ["·" if t == IGNORE else vocabulary.names([t])[0] for t in labels.targets]
+    return "|".join(vocabulary.names(labels.inputs)), "|".join(targets)
+
+
+def test_with_timestamps(base: ModelFolder) -> None:
+    shown = window(segment(0.5, 2.5, "hej du"), segment(2.5, 4.031, "där"))
+    inputs, targets = read(label(shown, base.vocabulary, timestamps=True, prompted=False), base.vocabulary)
+    assert inputs == ("<|startoftranscript|>|<|sv|>|<|transcribe|>|<|0.50|>| he|j| du|<|2.50|>|<|2.50|>| där|<|4.04|>")
+    assert targets == "<|sv|>|·|<|0.50|>| he|j| du|<|2.50|>|<|2.50|>| där|<|4.04|>|<|endoftext|>"
+
+
+def test_without_timestamps(base: ModelFolder) -> None:
+    shown = window(segment(0.5, 2.5, "hej du"), segment(2.5, 4, "där"))
+    inputs, targets = read(label(shown, base.vocabulary, timestamps=False, prompted=False), base.vocabulary)
+    assert inputs == "<|startoftranscript|>|<|sv|>|<|transcribe|>|<|notimestamps|>| he|j| du| där"
+    assert targets == "<|sv|>|·|·| he|j| du| där|<|endoftext|>"
+
+
+def test_a_cut_cue_shows_as_a_lone_start(base: ModelFolder) -> None:
+    shown = window(segment(1, 20, "hej"), cut=segment(27.3, 33, "sedan"))
+    inputs, targets = read(label(shown, base.vocabulary, timestamps=True, prompted=False), base.vocabulary)
+    assert inputs.endswith("<|1.00|>| he|j|<|20.00|>|<|27.30|>")
+    assert targets.endswith("<|20.00|>|<|27.30|>|<|endoftext|>")
+    inputs, targets = read(label(shown, base.vocabulary, timestamps=False, prompted=False), base.vocabulary)
+    assert targets == "<|sv|>|·|·| he|j|<|endoftext|>"
+
+
+def test_with_previous_text(base: ModelFolder) -> None:
+    shown = window(segment(40, 42, "där"), start_s=39.4, previous=("hej", "du"))
+    inputs, targets = read(label(shown, base.vocabulary, timestamps=True, prompted=True), base.vocabulary)
+    assert inputs == ("<|startofprev|>| he|j| du|<|startoftranscript|>|<|sv|>|<|transcribe|>|<|0.60|>| där|<|2.60|>")
+    assert targets == "·|·|·|·|<|sv|>|·|<|0.60|>| där|<|2.60|>|<|endoftext|>"
+
+
+def test_previous_text_only_where_there_is_some(base: ModelFolder) -> None:
+    shown = window(segment(0, 2, "där"))
+    plain = label(shown, base.vocabulary, timestamps=True, prompted=False)
+    assert label(shown, base.vocabulary, timestamps=True, prompted=True) == plain
+
+
+def test_translation_and_languages_without_spaces(base: ModelFolder) -> None:
+    shown = window(segment(0, 2, "こんにちは", "ja", task="translate"))
+    inputs, _ = read(label(shown, base.vocabulary, timestamps=False, prompted=False), base.vocabulary)
+    assert inputs.startswith("<|startoftranscript|>|<|ja|>|<|translate|>|<|notimestamps|>|こ")
+
+
+def test_the_language_token_can_go_without_loss(base: ModelFolder) -> None:
+    labels = label(window(segment(0, 2, "där")), base.vocabulary, timestamps=True, prompted=False, language_loss=False)
+    assert read(labels, base.vocabulary)[1] == "·|·|<|0.00|>| där|<|2.00|>|<|endoftext|>"
+    assert labels.target_tokens == 4
+
+
+def test_english_only_models_take_neither_language_nor_task(tiny_en: ModelFolder) -> None:
+    vocabulary = tiny_en.vocabulary
+    shown = window(segment(0, 2, "hello", "en"))
+    inputs, targets = read(label(shown, vocabulary, timestamps=True, prompted=False), vocabulary)
+    assert (inputs, targets) == (
+        "<|startoftranscript|>|<|0.00|>| hello|<|2.00|>",
+        "<|0.00|>| hello|<|2.00|>|<|endoftext|>",
+    )
+    inputs, targets = read(label(shown, vocabulary, timestamps=False, prompted=False), vocabulary)
+    assert (inputs, targets) == ("<|startoftranscript|>|<|notimestamps|>| hello", "·| hello|<|endoftext|>")
+    with pytest.raises(InputError, match="English-only"):
+        label(window(segment(0, 2, "hej", "sv")), vocabulary, timestamps=True, prompted=False)
+
+
+def test_pieces_side_by_side_keep_their_times(base: ModelFolder) -> None:
+    one = segment(0, 2.011, "hej")
+    other = Segment("b", Path("b.wav"), 5.0, 6.5, "där", "sv", lead_s=1.0)
+    pieces = [Piece(each.recording, each.start_s, each.end_s, (each,), 5) for each in (one, other)]
+    (joined,) = join(pieces, Limits(), np.random.default_rng(0))
+    inputs, _ = read(label(joined, base.vocabulary, timestamps=True, prompted=False), base.vocabulary)
+    first_then_second = "<|0.00|>| he|j|<|2.02|>|<|2.02|>| där|<|3.52|>"
+    second_then_first = "<|0.00|>| där|<|1.50|>|<|1.50|>| he|j|<|3.52|>"
+    assert inputs.split("<|transcribe|>|")[1] in (first_then_second, second_then_first)
+
+
+def test_a_very_short_cue_gets_20_ms(base: ModelFolder) -> None:
+    inputs, _ = read(
+        label(window(segment(3, 3.004, "ja")), base.vocabulary, timestamps=True, prompted=False), base.vocabulary
+    )
+    assert inputs.endswith("<|3.00|>| ja|<|3.02|>")
+
+
+def test_special_tokens_in_a_text_stay_text(base: ModelFolder) -> None:
+    vocabulary = base.vocabulary
+    for text in ("<|endoftext|>", "<|0.00|>", "a <|startoftranscript|> b"):
+        ids = vocabulary.encode(text, "sv")
+        assert max(ids) < vocabulary.end
+        assert vocabulary.decode(ids) == f" {text}"
+
+
+def test_a_token_that_is_not_there_raises(base: ModelFolder) -> None:
+    with pytest.raises(ModelError, match="no token"):
+        base.vocabulary.id("<|0.00|>")  # counted, never looked up
+    assert base.vocabulary.timestamp(0) == base.vocabulary.no_timestamps + 1
+    assert base.vocabulary.timestamp(30) == base.shape.vocabulary - 1
+    with pytest.raises(ValueError, match="outside"):
+        base.vocabulary.timestamp(30.02)
+
+
+def test_an_unknown_language_names_near_ones(base: ModelFolder) -> None:
+    with pytest.raises(InputError, match="borrow the code of a related one"):
+        base.vocabulary.prefix("swe", "transcribe", timestamps=True)
+
+
+texts = st.lists(st.sampled_from(["hej", "där", "kontrabas", "é", "(1)"]), min_size=1, max_size=30).map(" ".join)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(st.lists(st.tuples(st.floats(0, 4), st.floats(0.005, 12), texts), min_size=1, max_size=30), st.integers(0, 99))
+def test_any_packed_window_is_one_the_decoder_can_take(
+    base: ModelFolder, cues: list[tuple[float, float, str]], seed: int
+) -> None:
+    vocabulary, time_s, chain = base.vocabulary, 0.0, []
+    for row, (pause_s, length_s, text) in enumerate(cues):
+        begin = time_s + pause_s
+        chain.append(
+            Segment(str(row), Path("a.mp3"), begin, begin + length_s, text, "sv", continues=row > 0, lead_s=pause_s)
+        )
+        time_s = begin + length_s
+    limits, rng = Limits(), np.random.default_rng(seed)
+
+    def count(each: Segment) -> int:
+        return len(vocabulary.encode(each.text, each.language))
+
+    written = []
+    for packed in join(cut(chain, limits, count, rng), limits, rng):
+        for prompted in (False, True):
+            labels = label(packed, vocabulary, timestamps=True, prompted=prompted)
+            assert len(labels.inputs) == len(labels.targets) <= MAX_INPUTS
+            times = [token for token in labels.inputs if token > vocabulary.no_timestamps]
+            assert times == sorted(times)
+            prefix = labels.inputs.index(vocabulary.start) + 3
+            assert len(labels.inputs) - prefix + 1 <= limits.max_tokens
+            assert prefix - 3 <= 223
+            assert labels.inputs.count(vocabulary.start) == 1
+            assert labels.targets.count(vocabulary.end) == 1
+        text = label(packed, vocabulary, timestamps=False, prompted=False)
+        written.append(vocabulary.decode(text.inputs))
+    assert sorted(" ".join(written).split()) == sorted(" ".join(each.text for each in chain).split())

@@ -1,0 +1,93 @@
+"""Whispertune teaches OpenAI's Whisper a language, an accent or a vocabulary, and proves that it learned.
+
+    import whispertune as wt
+    result = wt.fine_tune(wt.load_recipe(Path("my-run/recipe.toml")), wt.Run(Path("my-run")))
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from whispertune.data.audio import AudioReader
+    from whispertune.data.captions import Cue, read_captions, write_captions
+    from whispertune.data.segments import Segment
+    from whispertune.decode.engines import open_engine
+    from whispertune.decode.transcribe import Options, Transcript, open_transcriber
+    from whispertune.errors import WhispertuneError
+    from whispertune.evaluation import Evaluation, evaluate
+    from whispertune.model.load import ModelFolder, find_model
+    from whispertune.recipe import Recipe, load_recipe
+    from whispertune.reporting import Reporter
+    from whispertune.score.terms import score_terms
+    from whispertune.score.wer import Scores
+    from whispertune.service import evaluate_model, export_model, transcribe_files
+    from whispertune.train.loop import TrainingResult, fine_tune
+    from whispertune.train.run import Run
+
+_HOMES = {
+    "AudioReader": "data.audio",
+    "Cue": "data.captions",
+    "Evaluation": "evaluation",
+    "ModelFolder": "model.load",
+    "Options": "decode.transcribe",
+    "Recipe": "recipe",
+    "Reporter": "reporting",
+    "Run": "train.run",
+    "Scores": "score.wer",
+    "Segment": "data.segments",
+    "TrainingResult": "train.loop",
+    "Transcript": "decode.transcribe",
+    "WhispertuneError": "errors",
+    "evaluate": "evaluation",
+    "evaluate_model": "service",
+    "export_model": "service",
+    "find_model": "model.load",
+    "fine_tune": "train.loop",
+    "load_recipe": "recipe",
+    "open_engine": "decode.engines",
+    "open_transcriber": "decode.transcribe",
+    "read_captions": "data.captions",
+    "score_terms": "score.terms",
+    "transcribe_files": "service",
+    "write_captions": "data.captions",
+}
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AudioReader",
+    "Cue",
+    "Evaluation",
+    "ModelFolder",
+    "Options",
+    "Recipe",
+    "Reporter",
+    "Run",
+    "Scores",
+    "Segment",
+    "TrainingResult",
+    "Transcript",
+    "WhispertuneError",
+    "evaluate",
+    "evaluate_model",
+    "export_model",
+    "find_model",
+    "fine_tune",
+    "load_recipe",
+    "open_engine",
+    "open_transcriber",
+    "read_captions",
+    "score_terms",
+    "transcribe_files",
+    "write_captions",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'whispertune' has no attribute {name!r}")
+    return getattr(import_module(f"whispertune.{_HOMES[name]}"), name)

@@ -1,0 +1,96 @@
+"""The command line: one file a command, each parses, makes one library call, prints, and exits.
+
+    main(["evaluate", "my-run", "data/test", "--json"])   # the exit code
+
+Exit codes: 0 done; 1 the work failed; 2 the input or the recipe is wrong; 3 stopped, resumable.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from whispertune.cli import evaluate, export, init, train, transcribe
+from whispertune.errors import WhispertuneError
+
+INTERRUPTED = 3
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Teach OpenAI's Whisper a language, an accent or a vocabulary, and prove that it learned.",
+    epilog="A first run:  whispertune init my-run --data recordings/ --dev recordings-dev/ --language sv  "
+    "and then  whispertune train my-run/recipe.toml",
+)
+app.command("init")(init.init)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("transcribe")(transcribe.transcribe)
+app.command("export")(export.export)
+
+
+@app.callback()
+def _options(debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error.")) -> None:
+    """Options of every command; `main` looks at --debug itself, wherever it stands."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; errors become one message and an exit code, never a traceback without --debug."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    _quieten()
+    try:
+        app(given, standalone_mode=False)
+    except WhispertuneError as error:
+        return _fail(str(error), error.exit_code, error if debug else None)
+    except KeyboardInterrupt:
+        return _fail("stopped", INTERRUPTED, None)
+    except BrokenPipeError:  # whoever read our output has enough
+        sys.stderr.close()
+        return 1
+    except typer.Exit as stop:
+        return stop.exit_code
+    except Exception as error:
+        return _other(error, debug)
+    return 0
+
+
+def _other(error: Exception, debug: bool) -> int:
+    """Typer's own usage errors say what is wrong; anything else is a fault of ours or of the machine."""
+    show = getattr(error, "show", None)
+    if show is not None:
+        show()
+        return int(getattr(error, "exit_code", 2))
+    if isinstance(error, MemoryError):
+        return _fail("out of memory", 1, error if debug else None)
+    hint = "  → --debug shows where; if it is a fault of whispertune, please report it"
+    return _fail(f"{type(error).__name__}: {error}\n{hint}", 1, error if debug else None)
+
+
+def _fail(message: str, code: int, error: BaseException | None) -> int:
+    if error is not None:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"whispertune: {message}", file=sys.stderr)
+    return code
+
+
+def _quieten() -> None:
+    """The libraries' notes on their own internals are not for our users; ours say what matters."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("CT2_VERBOSE", "-1")
+    logging.getLogger("faster_whisper").setLevel(logging.ERROR)
+
+
+def run() -> None:
+    """Entry point of the `whispertune` script."""
+    sys.exit(main())

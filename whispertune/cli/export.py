@@ -1,0 +1,57 @@
+"""`whispertune export`: a model for the runtime it is to work in, verified there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A run, folder, hub name, or bundled:whisper-base.")],
+    to: Annotated[str, typer.Option(help="ct2 (CTranslate2, faster-whisper) or transformers.")],
+    out: Annotated[Path, typer.Option(help="The folder to write; new or empty.")],
+    quantization: Annotated[
+        str | None,
+        typer.Option(help="ct2: float16, float32, int8, int8_float16; transformers: float32, float16."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Clips to verify with (a run has its own).")] = None,
+    language: Annotated[str | None, typer.Option(help="What is spoken in --data, for rows that name none.")] = None,
+    verify: Annotated[bool, typer.Option(help="Compare the export with its source on the same clips.")] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+) -> None:
+    """Write a model for a runtime, then decode the same clips in both; too far apart, and there is no export.
+
+    [bold]whispertune export my-run --to ct2 --out deployed/[/bold]
+    [bold]whispertune export bundled:whisper-base --to ct2 --quantization int8 --data data/dev --out small/[/bold]
+    """
+    from whispertune.cli.screen import Screen, print_json
+    from whispertune.service import export_model
+
+    with Screen() as screen:
+        report = export_model(
+            model,
+            to,
+            out,
+            quantization=quantization,
+            data=data,
+            language=language,
+            verify=verify,
+            reporter=screen,
+        )
+    if json:
+        print_json(report.as_json())
+        return
+    size = f"{report.size_bytes / 1e6:.0f} MB"
+    typer.echo(f"{report.folder}: {report.format}, {report.quantization}, {size}")
+    found = report.comparison
+    if found is None:
+        typer.echo("not verified: it was not compared with its source")
+        return
+    typer.echo(
+        f"verified in {report.runtime}: {found.wer_apart:.2f} WER from the source ({found.wer_source:.2f} there, "
+        f"{found.wer_export:.2f} here, at most {report.tolerance} allowed) on {found.clips} clips with {found.words} "
+        f"words; {found.texts_equal} texts are equal"
+        + (f"; the first difference: {found.first_difference}" if found.first_difference else "")
+    )

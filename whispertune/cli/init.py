@@ -1,0 +1,112 @@
+"""`whispertune init`: a commented recipe that works as it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TEMPLATE = """\
+# One fine-tuning of Whisper. Run it:  whispertune train {recipe}
+# Any key can be overridden:           whispertune train {recipe} train.epochs=5
+# Paths are relative to this file. Keys that are commented out show their defaults.
+
+name = {name}
+model = {model}  # hub name, folder, run, bundled:whisper-base
+language = {language}  # Whisper's code; for a language it does not know, that of a related one
+# task = "transcribe"  # or "translate"
+# seed = 0
+
+# What is trained on: a folder with metadata.jsonl or metadata.csv, or recordings beside .vtt or .srt captions.
+# More than one [[data.train]] may stand here, each with its own language and task.
+{train}
+# What selects the best checkpoint. Never the recordings that are trained on.
+{dev}
+{test}
+[windows]
+# timestamps_share = 0.5  # of the windows are trained with timestamps
+# prompt_share = 0.2  # of the windows carry the text before them
+
+[train]
+epochs = 3
+# step_segments = 16  # a step draws so many segments and packs them into 30 s windows
+# learning_rate = {rate}  # unset: by the size of the model; try four times as much for a new language
+# dropout = 0.0
+
+[evaluation]
+# times = 4  # evaluations on part of dev while training
+# subset = 50  # rows of dev decoded each time
+
+[checkpoints]
+# best = "auto"  # what selects: wer, cer, wer_normalized, cer_normalized; auto: wer, or cer without spaces
+"""
+
+SOURCE = """\
+[[data.{split}]]
+source = {source}
+"""
+
+NO_TEST = """\
+# What reports. Without it the final figures are of dev, and flatter, because dev chose the checkpoint.
+# [[data.test]]
+# source = "recordings-test/"
+"""
+
+
+def init(
+    run: Annotated[Path, typer.Argument(help="The folder of the run; it is made.")],
+    data: Annotated[list[Path], typer.Option(help="What to train on; may be given again.")],
+    dev: Annotated[list[Path], typer.Option(help="What selects the best checkpoint.")],
+    model: Annotated[str, typer.Option(help="The model to start from.")] = "openai/whisper-small",
+    language: Annotated[str | None, typer.Option(help="What is spoken, as Whisper's code: sv, de, yo.")] = None,
+    test: Annotated[list[Path] | None, typer.Option(help="What reports, apart from dev.")] = None,
+) -> None:
+    """Write RUN/recipe.toml, commented and ready to train.
+
+    [bold]whispertune init my-run --data recordings/ --dev recordings-dev/ --language sv[/bold]
+    """
+    from whispertune.errors import InputError
+    from whispertune.model.load import RUN_MARK
+    from whispertune.recipe import load_recipe
+    from whispertune.train.run import write_json
+
+    recipe = run / "recipe.toml"
+    if recipe.exists():
+        raise InputError("there is a recipe already", where=str(recipe), fix="edit it, or choose another folder")
+    for path in [*data, *dev, *(test or [])]:
+        if not path.exists():
+            raise InputError("nothing is there", where=str(path), fix="give a folder of recordings or a manifest")
+    run.mkdir(parents=True, exist_ok=True)
+    sources = {"train": data, "dev": dev, "test": test or []}
+    tables = {split: _tables(split, paths, run) for split, paths in sources.items()}
+    text = TEMPLATE.format(
+        recipe=recipe,
+        name=_text(run.resolve().name),
+        model=_text(model),
+        language=_text(language or "en"),
+        train=tables["train"],
+        dev=tables["dev"],
+        test=tables["test"] or NO_TEST,
+        rate="2.5e-5",
+    )
+    if language is None:
+        text = text.replace("\nlanguage = ", "\n# language = ")
+    recipe.write_text(text, encoding="utf-8")
+    load_recipe(recipe)
+    write_json(run / RUN_MARK, {})
+    typer.echo(f"{recipe}\nnext:  whispertune train {recipe}")
+
+
+def _tables(split: str, paths: list[Path], run: Path) -> str:
+    return "\n".join(
+        SOURCE.format(split=split, source=_text(Path(os.path.relpath(path, run)).as_posix())) for path in paths
+    )
+
+
+def _text(value: str) -> str:
+    """A TOML string."""
+    import json
+
+    return json.dumps(value, ensure_ascii=False)

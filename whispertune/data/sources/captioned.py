@@ -1,0 +1,220 @@
+"""Recordings with captions beside them: talk.mp3 and talk.vtt, talk.srt or talk.sv.vtt.
+
+    read_captioned(SourceSpec(Path("talks"), language="sv"), audio)     # the folder and all below it
+    read_captioned(SourceSpec(Path("talks/opening.mp3")), audio)        # beside opening.sv.vtt
+
+Cues stay whole. Each cue that cannot be used, and each file without its other half, is a Problem.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from whispertune.data.audio import AudioReader
+from whispertune.data.captions import Captions, Cue, read_captions
+from whispertune.data.segments import Problem, Segment, SourceData, SourceSpec
+from whispertune.data.sources.rows import (
+    OVERLAP_TOLERANCE_S,
+    ROUNDING_S,
+    Spoken,
+    Trouble,
+    language_of,
+    linked,
+    time_trouble,
+)
+from whispertune.errors import AudioError, DataError
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".webm", ".mp4")
+CAPTION_SUFFIXES = (".vtt", ".srt")
+_LANGUAGE_SUFFIX = re.compile(r"(.+)\.([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{2,8})*")  # talk.sv, talk.zh-Hans
+_NO_TIME = ("empty cue", "no length", "past the end")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A recording and its captions, with the language in their name."""
+
+    recording: Path
+    captions: Path
+    language: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A cue, used or not: where it says it is spoken, and what it came to."""
+
+    spoken: Spoken
+    problem: Problem | None = None
+
+
+def read_captioned(spec: SourceSpec, audio: AudioReader) -> SourceData:
+    """The cues of all recordings, recording by recording in the order of their paths."""
+    segments: list[Segment] = []
+    problems: list[Problem] = []
+    for found in _find_pairs(spec.location, spec.language):
+        left = None if spec.limit_rows is None else spec.limit_rows - len(segments)
+        if left == 0:
+            break
+        if isinstance(found, Problem):
+            problems.append(found)
+            continue
+        judged = _up_to(_read_pair(found, spec, audio), left)
+        segments += linked([one.spoken for one in judged])
+        problems += [one.problem for one in judged if one.problem]
+    return SourceData(tuple(segments), tuple(problems))
+
+
+def _find_pairs(location: Path, language: str | None = None) -> list[_Pair | Problem]:
+    """Recordings with their captions, and a Problem for each file that lacks its other half, by path.
+
+    Of captions in several languages beside one recording, `language` says which are meant.
+    """
+    if location.is_file():
+        beside = [path for path in sorted(location.parent.iterdir()) if _is(path, CAPTION_SUFFIXES)]
+        found = _pairs_of_folder([location, *beside], language)
+        return [one for one in found if isinstance(one, _Pair) or one.where == str(location)]
+    pairs: list[_Pair | Problem] = []
+    for folder, subfolders, names in os.walk(location):
+        subfolders.sort()
+        pairs += _pairs_of_folder([Path(folder, name) for name in sorted(names)], language)
+    return pairs
+
+
+def has_pair(location: Path) -> bool:
+    """Whether a recording here has captions, of whatever language."""
+    paired = (found for found in _find_pairs(location) if isinstance(found, _Pair) or found.kind == "several captions")
+    return next(paired, None) is not None
+
+
+def _is(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return path.suffix.lower() in suffixes and not path.name.startswith(".")  # ._talk.mp3 comes from macOS
+
+
+def _pairs_of_folder(files: list[Path], language: str | None) -> list[_Pair | Problem]:
+    recordings = [path for path in files if _is(path, AUDIO_SUFFIXES)]
+    captions = {path for path in files if _is(path, CAPTION_SUFFIXES)}
+    stems = {path.stem for path in recordings}
+    found: list[_Pair | Problem] = []
+    taken: set[Path] = set()
+    for recording in recordings:
+        candidates = _candidates(recording.stem, captions - taken, stems)
+        found.append(_pair(recording, candidates, language))
+        taken |= set(candidates)
+    for path in sorted(captions - taken):
+        found.append(Problem(str(path), "captions without a recording", f"no recording {path.stem} lies beside"))
+    return found
+
+
+def _candidates(stem: str, captions: set[Path], stems: set[str]) -> dict[Path, str | None]:
+    """Captions of this recording with the language in their name: the plain ones, else those with a language."""
+    plain: dict[Path, str | None] = {path: None for path in sorted(captions) if path.stem == stem}
+    if plain:
+        return plain
+    named: dict[Path, str | None] = {}
+    for path in sorted(captions):
+        match = _LANGUAGE_SUFFIX.fullmatch(path.stem)
+        if match and match[1] == stem and path.stem not in stems:
+            named[path] = match[2].lower()
+    return named
+
+
+def _pair(recording: Path, candidates: dict[Path, str | None], language: str | None) -> _Pair | Problem:
+    if not candidates:
+        detail = f"no {recording.stem}.vtt or .srt lies beside it, or another recording has it"
+        return Problem(str(recording), "recording without captions", detail)
+    languages = set(candidates.values())
+    meant = {path: own for path, own in candidates.items() if len(languages) == 1 or own == language}
+    if not meant:
+        names = ", ".join(path.name for path in candidates)
+        return Problem(str(recording), "several captions", f"{names}: give the language, or leave one")
+    captions = max(meant, key=lambda path: path.suffix.lower())  # the same as .vtt and .srt: .vtt says more
+    return _Pair(recording, captions, meant[captions])
+
+
+def _read_pair(pair: _Pair, spec: SourceSpec, audio: AudioReader) -> list[_Judged]:
+    language = language_of(spec.language or pair.language, spec, str(pair.captions))
+    try:
+        captions = read_captions(pair.captions)
+    except DataError as error:
+        problem = Problem(error.where or str(pair.captions), "captions that cannot be read", error.what)
+        return [_dropped(problem)]
+    if not captions.cues and not captions.problems:
+        return [_dropped(Problem(str(pair.captions), "captions without cues", "the file holds no cue"))]
+    try:
+        duration_s = audio.probe(pair.recording).duration_s
+    except AudioError as error:
+        trouble = ("recording does not decode", f"{pair.recording.name} {error.what}")
+        lost = (Problem(f"{pair.captions}:{cue.line}", *trouble) for cue in captions.cues)
+        return [_dropped(problem) for problem in (*lost, *captions.problems)]
+    root = spec.location.parent if spec.location.is_file() else spec.location
+    name = pair.captions.relative_to(root).as_posix()
+
+    def segment(cue: Cue, end_s: float) -> Segment:
+        return Segment(
+            id=f"{name}:{cue.line}",
+            recording=pair.recording,
+            start_s=cue.start_s,
+            end_s=end_s,
+            text=cue.text,
+            language=language,
+            task=spec.task,
+            speaker=cue.speaker,
+        )
+
+    return _judged(captions, pair.captions, duration_s, segment)
+
+
+def _judged(
+    captions: Captions, path: Path, duration_s: float, segment: Callable[[Cue, float], Segment]
+) -> list[_Judged]:
+    """Every cue and every problem of the file in its order."""
+    judged = [(int(problem.where.rpartition(":")[2]), _dropped(problem)) for problem in captions.problems]
+    used: Spoken | None = None  # the last cue that is used
+    before: Cue | None = None  # the last cue with text and a credible time, used or not
+    for cue in captions.cues:
+        trouble = _trouble(cue, before, used, duration_s)
+        if trouble:
+            judged.append((cue.line, _Judged(_unused(cue, trouble), Problem(f"{path}:{cue.line}", *trouble))))
+        else:
+            end_s = min(cue.end_s, duration_s)
+            used = Spoken(cue.start_s, end_s, segment(cue, end_s))
+            judged.append((cue.line, _Judged(used)))
+        if trouble is None or trouble[0] not in _NO_TIME:
+            before = cue
+    judged.sort(key=lambda one: one[0])
+    return [one for _, one in judged]
+
+
+def _trouble(cue: Cue, before: Cue | None, used: Spoken | None, duration_s: float) -> Trouble | None:
+    if not cue.text:
+        return "empty cue", "the cue has no text"
+    if trouble := time_trouble(cue.start_s, cue.end_s, duration_s):
+        return trouble
+    if cue.start_s < max(before.start_s if before else 0.0, used.start_s if used else 0.0):
+        return "out of order", f"starts at {cue.start_s:.2f} s, before the cue before it"
+    spoken_until_s = max(before.end_s if before else 0.0, used.end_s if used else 0.0)
+    overlap_s = spoken_until_s - cue.start_s
+    swallowed = used is not None and min(cue.end_s, duration_s) <= used.end_s
+    if overlap_s > OVERLAP_TOLERANCE_S + ROUNDING_S or swallowed:
+        return "overlapping cue", f"starts {overlap_s:.2f} s before the cue before it ends"
+    return None
+
+
+def _unused(cue: Cue, trouble: Trouble) -> Spoken:
+    if not cue.text:
+        return Spoken(0.0, 0.0)  # nobody is heard
+    return Spoken(cue.start_s, max(cue.start_s, cue.end_s), placed=trouble[0] != "past the end")
+
+
+def _dropped(problem: Problem) -> _Judged:
+    return _Judged(Spoken(0.0, 0.0, placed=False), problem)
+
+
+def _up_to(judged: list[_Judged], limit: int | None) -> list[_Judged]:
+    """The cues up to the last of as many used ones."""
+    used = [index for index, one in enumerate(judged) if one.spoken.segment]
+    return judged if limit is None or len(used) < limit else judged[: used[limit - 1] + 1]

@@ -1,0 +1,183 @@
+"""Engines: what turns a window of audio into text. CTranslate2 by default, transformers to check it.
+
+    engine = open_engine("ctranslate2", find_model("bundled:whisper-base"))
+    engine.decode(mel, "sv", "transcribe", beams=1)   # mel: (batch, n_mels, 3_000) -> texts
+
+`live_engine` takes the weights of a model in training, by the same name table that reads and writes files.
+To add an engine, write a function `(LiveModel) -> Engine` and name it in `ENGINES`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from whispertune.errors import InputError
+from whispertune.model.export import ctranslate2_files
+from whispertune.model.formats.transformers import Shape
+from whispertune.model.generation import MAX_LENGTH, Generation
+from whispertune.model.load import ModelFolder, find_model, is_ctranslate2
+from whispertune.windows.tokens import Vocabulary
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import WhisperForConditionalGeneration
+
+MAX_NEW_TOKENS = MAX_LENGTH // 2  # as OpenAI's decoder and CTranslate2 have it
+
+
+class Engine(Protocol):
+    """Decodes windows without timestamps. `name` says which runtime it is."""
+
+    name: str
+    vocabulary: Vocabulary
+    generation: Generation
+    n_mels: int
+
+    def decode(self, mel: torch.Tensor, language: str, task: str, beams: int = 1) -> list[str]:
+        """Texts of a batch of windows; mel is float32, (batch, n_mels, 3_000)."""
+        ...
+
+
+@dataclass(frozen=True)
+class LiveModel:
+    """Weights in memory with what decoding them needs."""
+
+    model: WhisperForConditionalGeneration
+    shape: Shape
+    vocabulary: Vocabulary
+    tokenizer_json: bytes
+    generation: Generation
+
+
+class CTranslate2Engine:
+    """ctranslate2.models.Whisper on all cores, or on the GPU where there is one."""
+
+    name = "ctranslate2"
+
+    def __init__(self, whisper: Any, vocabulary: Vocabulary, generation: Generation) -> None:
+        self.whisper, self.vocabulary, self.generation = whisper, vocabulary, generation
+        self.n_mels = int(whisper.n_mels)
+
+    def decode(self, mel: torch.Tensor, language: str, task: str, beams: int = 1) -> list[str]:
+        from ctranslate2 import StorageView
+
+        prompt = self.vocabulary.prefix(language, task, timestamps=False)
+        results = self.whisper.generate(
+            StorageView.from_array(mel.contiguous().cpu().numpy()),
+            [prompt] * len(mel),
+            beam_size=beams,
+            max_length=MAX_LENGTH,
+            suppress_blank=True,
+            suppress_tokens=[-1],  # the lists of its config.json
+        )
+        return [self.vocabulary.decode(result.sequences_ids[0]) for result in results]
+
+
+class TransformersEngine:
+    """The model's own generate()."""
+
+    name = "transformers"
+
+    def __init__(self, live: LiveModel) -> None:
+        from copy import deepcopy
+
+        self.model, self.vocabulary, self.generation = live.model, live.vocabulary, live.generation
+        self.n_mels = live.shape.n_mels
+        self.settings = deepcopy(live.model.generation_config)
+        self.settings.suppress_tokens = list(live.generation.suppress) or None
+        self.settings.begin_suppress_tokens = list(live.generation.begin_suppress) or None
+        self.settings.max_length, self.settings.max_new_tokens = None, MAX_NEW_TOKENS
+        self.settings.return_timestamps = False
+
+    def decode(self, mel: torch.Tensor, language: str, task: str, beams: int = 1) -> list[str]:
+        import torch
+
+        self.vocabulary.check_language(language)
+        self.settings.num_beams = beams
+        if self.vocabulary.multilingual:
+            self.settings.language, self.settings.task = language, task
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad():
+            sequences = self.model.generate(
+                mel.to(self.model.device),
+                generation_config=self.settings,
+                attention_mask=torch.ones(mel.shape[0], mel.shape[2]),  # all of it; only quells a warning
+            )
+        self.model.train(training)
+        return [self.vocabulary.decode(sequence) for sequence in sequences.tolist()]
+
+
+def best_device() -> str:
+    """`cuda` where torch finds one, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _whisper(path: str, **options: Any) -> Any:
+    import ctranslate2
+
+    device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+    return ctranslate2.models.Whisper(path, device=device, intra_threads=os.cpu_count() or 1, **options)
+
+
+def live_files(live: LiveModel) -> dict[str, bytes]:
+    """The files of a CTranslate2 folder in float32, by name, from weights in memory."""
+    return ctranslate2_files(live.model, live.shape, live.generation, live.vocabulary, live.tokenizer_json)
+
+
+def _open_ctranslate2(live: LiveModel) -> Engine:
+    whisper = _whisper("live", files=live_files(live), compute_type="float32")
+    return CTranslate2Engine(whisper, live.vocabulary, live.generation)
+
+
+def _open_transformers(live: LiveModel) -> Engine:
+    return TransformersEngine(live)
+
+
+ENGINES: dict[str, Callable[[LiveModel], Engine]] = {
+    "ctranslate2": _open_ctranslate2,
+    "transformers": _open_transformers,
+}
+
+
+def live_engine(kind: str, live: LiveModel) -> Engine:
+    """An engine on weights in memory, which it copies (ctranslate2) or uses (transformers)."""
+    if kind not in ENGINES:
+        raise InputError(f"unknown engine {kind!r}", fix=f"one of {', '.join(ENGINES)}")
+    return ENGINES[kind](live)
+
+
+def load_live(folder: ModelFolder, dropout: float = 0.0) -> LiveModel:
+    """Load a model folder into memory."""
+    return LiveModel(folder.load(dropout), folder.shape, folder.vocabulary, folder.tokenizer_json, folder.generation)
+
+
+def ctranslate2_settings(path: Path) -> tuple[Generation, Vocabulary]:
+    """Settings of a CTranslate2 folder: our exports carry generation_config.json, others only the lists."""
+    vocabulary = Vocabulary.from_file(path / "tokenizer.json")
+    if (path / "generation_config.json").exists():
+        return Generation.from_folder(path), vocabulary
+    return Generation.from_ctranslate2(path), vocabulary
+
+
+def open_engine(kind: str, name: str) -> Engine:
+    """An engine on a model by name; a CTranslate2 folder is decoded as it is, int8 too.
+
+    Raises:
+        InputError: no such engine. ModelError: no such model.
+    """
+    path = Path(name).expanduser()
+    if kind == "ctranslate2" and path.is_dir() and is_ctranslate2(path):
+        generation, vocabulary = ctranslate2_settings(path)
+        return CTranslate2Engine(_whisper(str(path)), vocabulary, generation)
+    folder = find_model(name)
+    live = load_live(folder)
+    if kind == "transformers":
+        live.model.to(best_device())
+    return live_engine(kind, live)

@@ -1,0 +1,193 @@
+"""Transcribing long recordings: timed text through faster-whisper, or transformers.
+
+transcriber = open_transcriber("my-run", Options(language="sv"))
+transcript = transcriber(samples, Path("talk.m4a"))
+write_captions(Path("talk.vtt"), transcript.cues)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from whispertune.data.captions import Cue, Word
+from whispertune.decode.cues import by_sentence
+from whispertune.decode.engines import (
+    ENGINES,
+    MAX_NEW_TOKENS,
+    best_device,
+    ctranslate2_settings,
+    live_files,
+    load_live,
+)
+from whispertune.errors import InputError
+from whispertune.model.generation import Generation
+from whispertune.model.load import find_model, is_ctranslate2
+from whispertune.windows.features import SAMPLE_RATE_HZ
+from whispertune.windows.tokens import Vocabulary
+
+CUES = ("decoded", "sentence")
+
+Progress = Callable[[float, float], None]  # (seconds of audio done, in all)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to transcribe; language and task fall back to what the model was tuned for."""
+
+    language: str | None = None  # None: the model's own, else detected
+    task: str | None = None
+    engine: str = "ctranslate2"
+    beams: int = 1
+    words: bool = False  # with a time for every word
+    cues: str = "decoded"  # as the model cut them, or "sentence": regrouped
+    max_line_characters: int = 42
+    max_cue_s: float = 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """Timed text of one recording."""
+
+    recording: Path
+    language: str
+    cues: tuple[Cue, ...]
+    audio_seconds: float
+    seconds: float  # of decoding
+
+
+Transcriber = Callable[[np.ndarray, Path, Progress | None], Transcript]
+
+
+def open_transcriber(name: str, options: Options) -> Transcriber:
+    """A function from 16 kHz samples to a Transcript, with the model loaded once.
+
+    Raises:
+        ModelError: no such model. InputError: the engine cannot do what is asked.
+    """
+    if options.engine not in ENGINES:
+        raise InputError(f"unknown engine {options.engine!r}", where="--engine", fix=f"one of {', '.join(ENGINES)}")
+    if options.cues not in CUES:
+        raise InputError(f"unknown kind of cues {options.cues!r}", where="--cues", fix=f"one of {', '.join(CUES)}")
+    path = Path(name).expanduser()
+    if options.engine == "ctranslate2":
+        if path.is_dir() and is_ctranslate2(path):
+            return _FasterWhisper(_faster_whisper(str(path)), options, *ctranslate2_settings(path))
+        live = load_live(find_model(name))
+        preprocessor = (find_model(name).path / "preprocessor_config.json").read_bytes()
+        files = live_files(live) | {
+            "tokenizer.json": live.tokenizer_json,
+            "preprocessor_config.json": preprocessor,
+        }
+        whisper = _faster_whisper(name, files=files, compute_type="float32")
+        return _FasterWhisper(whisper, options, live.generation, live.vocabulary)
+    if options.words or options.cues == "sentence":
+        raise InputError("word times come from faster-whisper", where="--engine", fix="use --engine ctranslate2")
+    return _Transformers(name, options)
+
+
+def _faster_whisper(path: str, **options: Any) -> Any:
+    from faster_whisper import WhisperModel
+
+    return WhisperModel(path, device="auto", **options)
+
+
+def _speech(options: Options, generation: Generation, vocabulary: Vocabulary) -> tuple[str | None, str]:
+    """The language (None: to be detected) and task to decode with."""
+    language = options.language or generation.language or (None if vocabulary.multilingual else "en")
+    if language is not None:
+        vocabulary.check_language(language, where="--language")
+    return language, options.task or generation.task or "transcribe"
+
+
+class _FasterWhisper:
+    """Voice activity detection, then windows one after the other."""
+
+    def __init__(self, whisper: Any, options: Options, generation: Generation, vocabulary: Vocabulary) -> None:
+        self.whisper, self.options, self.generation = whisper, options, generation
+        self.language, self.task = _speech(options, generation, vocabulary)
+
+    def __call__(self, samples: np.ndarray, recording: Path, progress: Progress | None = None) -> Transcript:
+        start = time.perf_counter()
+        total_s = len(samples) / SAMPLE_RATE_HZ
+        segments, info = self.whisper.transcribe(
+            samples,
+            language=self.language,
+            task=self.task,
+            beam_size=self.options.beams,
+            vad_filter=True,
+            word_timestamps=self.options.words or self.options.cues == "sentence",
+            condition_on_previous_text=False,
+            suppress_tokens=list(self.generation.suppress) or None,
+        )
+        cues = tuple(_cues(segments, total_s, progress))
+        if self.options.cues == "sentence" and cues:
+            longest, line = self.options.max_cue_s, self.options.max_line_characters
+            cues = by_sentence(cues, max_duration_s=longest, max_line_characters=line)
+        if not self.options.words:
+            cues = tuple(replace(cue, words=()) for cue in cues)
+        return Transcript(recording, info.language, cues, total_s, time.perf_counter() - start)
+
+
+def _cues(segments: Iterable[Any], total_s: float, progress: Progress | None) -> Iterable[Cue]:
+    for segment in segments:
+        words = tuple(Word(word.start, word.end, word.word) for word in segment.words or ())
+        end_s = min(max(segment.end, segment.start + 0.02), max(total_s, segment.start + 0.02))
+        if text := segment.text.strip():
+            yield Cue(round(segment.start, 3), round(end_s, 3), text, words=words)
+        if progress:
+            progress(min(segment.end, total_s), total_s)
+    if progress:
+        progress(total_s, total_s)
+
+
+class _Transformers:
+    """transformers' own long-form generation, without voice activity detection."""
+
+    def __init__(self, name: str, options: Options) -> None:
+        from transformers import WhisperFeatureExtractor
+
+        self.live = load_live(find_model(name))
+        self.live.model.to(best_device())
+        self.extractor = WhisperFeatureExtractor(feature_size=self.live.shape.n_mels)
+        self.options = options
+        self.language, self.task = _speech(options, self.live.generation, self.live.vocabulary)
+
+    def __call__(self, samples: np.ndarray, recording: Path, progress: Progress | None = None) -> Transcript:
+        import torch
+
+        start = time.perf_counter()
+        total_s = len(samples) / SAMPLE_RATE_HZ
+        features = self.extractor(
+            samples,
+            sampling_rate=SAMPLE_RATE_HZ,
+            return_tensors="pt",
+            return_attention_mask=True,
+            truncation=False,
+            padding="longest" if total_s > 30 else "max_length",
+        ).to(self.live.model.device)
+        multilingual = self.live.vocabulary.multilingual
+        with torch.no_grad():
+            found = self.live.model.generate(
+                features.input_features,
+                attention_mask=features.attention_mask,
+                return_timestamps=True,
+                return_segments=True,
+                num_beams=self.options.beams,
+                max_new_tokens=MAX_NEW_TOKENS,
+                **({"language": self.language, "task": self.task} if multilingual else {}),
+            )
+        cues = []
+        for segment in found["segments"][0]:
+            begin, end = float(segment["start"]), min(float(segment["end"]), total_s)
+            if (text := self.live.vocabulary.decode(segment["tokens"].tolist()).strip()) and end > begin:
+                cues.append(Cue(round(begin, 3), round(end, 3), text))
+        if progress:
+            progress(total_s, total_s)
+        spoken = self.language or "unknown"
+        return Transcript(recording, spoken, tuple(cues), total_s, time.perf_counter() - start)

@@ -1,0 +1,162 @@
+"""Evaluation: decode segments, compare with what was said, count.
+
+    with AudioReader() as reader:
+        result = evaluate(engine, segments, reader, batch=8)
+    result.scores.wer      # per cent, from generated text
+
+Batches are sorted by length of speech, so that clips which end together are decoded together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from whispertune.data.audio import AudioReader
+from whispertune.data.segments import Problem, Segment
+from whispertune.decode.engines import Engine
+from whispertune.errors import AudioError, DataError
+from whispertune.score.wer import Scores, UtteranceScore, score
+from whispertune.windows.features import WINDOW_SAMPLES, log_mel
+
+Progress = Callable[[int, int], None]  # (rows done, rows in all)
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What an engine wrote for a segment."""
+
+    segment: Segment
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores of one model on one set of segments, with what it took to get them."""
+
+    scores: Scores
+    utterances: tuple[UtteranceScore, ...]
+    audio_seconds: float
+    seconds: float  # of decoding, features and audio included, loading the model apart
+    engine: str
+    problems: tuple[Problem, ...] = ()
+    split: str = "given"  # dev, test, or given on the command line
+    biased_by_selection: bool = False  # these rows also chose the checkpoint
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures under the names that `--json` promises; rates in per cent."""
+        scores = self.scores
+        return {
+            "rows": scores.rows,
+            "rows_unreadable": len(self.problems),
+            "audio_seconds": round(self.audio_seconds, 2),
+            "seconds": round(self.seconds, 2),
+            "engine": self.engine,
+            "split": self.split,
+            "biased_by_selection": self.biased_by_selection,
+            "wer": scores.wer,
+            "wer_interval": list(scores.wer_interval),
+            "cer": scores.cer,
+            "wer_normalized": scores.wer_normalized,
+            "cer_normalized": scores.cer_normalized,
+            "substitutions": scores.substitutions,
+            "deletions": scores.deletions,
+            "insertions": scores.insertions,
+            "normalizer": scores.normalizer,
+        }
+
+    def of(self, split: str, *, biased: bool) -> Evaluation:
+        """The same figures, said to be of this split."""
+        return replace(self, split=split, biased_by_selection=biased)
+
+
+def decode_segments(
+    engine: Engine,
+    segments: Sequence[Segment],
+    reader: AudioReader,
+    *,
+    batch: int = 8,
+    beams: int = 1,
+    progress: Progress | None = None,
+) -> tuple[list[Hypothesis], list[Problem]]:
+    """Texts of the segments that decode, in the order given, and the others as problems."""
+    texts: dict[str, str] = {}
+    problems: list[Problem] = []
+    done = 0
+    for chunk in _batches(segments, batch):
+        clips, readable = [], []
+        for segment in chunk:
+            try:
+                clips.append(_clip(segment, reader))
+                readable.append(segment)
+            except AudioError as error:
+                problems.append(Problem(segment.id, "audio does not decode", error.what))
+        if readable:
+            decoded = _decode(engine, clips, readable[0], beams)
+            texts |= {segment.id: text for segment, text in zip(readable, decoded, strict=True)}
+        done += len(chunk)
+        if progress:
+            progress(done, len(segments))
+    return [Hypothesis(segment, texts[segment.id]) for segment in segments if segment.id in texts], problems
+
+
+def evaluate(
+    engine: Engine,
+    segments: Sequence[Segment],
+    reader: AudioReader,
+    *,
+    batch: int = 8,
+    beams: int = 1,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Decode the segments and score the texts against their references.
+
+    Raises:
+        DataError: there are no segments, or none of them decodes.
+    """
+    start = time.perf_counter()
+    found, problems = decode_segments(engine, segments, reader, batch=batch, beams=beams, progress=progress)
+    if not found:
+        raise DataError("nothing to evaluate", fix="check the data: no segment could be decoded")
+    scores, utterances = score(
+        [each.segment.id for each in found],
+        [each.segment.text for each in found],
+        [each.text for each in found],
+        found[0].segment.language,
+        speakers=[each.segment.speaker for each in found],
+    )
+    return Evaluation(
+        scores=scores,
+        utterances=tuple(utterances),
+        audio_seconds=sum(each.segment.duration_s for each in found),
+        seconds=time.perf_counter() - start,
+        engine=engine.name,
+        problems=tuple(problems),
+    )
+
+
+def _batches(segments: Sequence[Segment], size: int) -> list[list[Segment]]:
+    """Batches of one language and task, the longest segments first."""
+    ordered = sorted(segments, key=lambda s: (s.language, s.task, -s.duration_s, s.id))
+    batches = []
+    for _, group in groupby(ordered, key=lambda s: (s.language, s.task)):
+        rows = list(group)
+        batches += [rows[first : first + size] for first in range(0, len(rows), size)]
+    return batches
+
+
+def _clip(segment: Segment, reader: AudioReader) -> np.ndarray:  # float32, (480_000,)
+    samples = reader.read(segment.recording, segment.start_s, segment.end_s)[:WINDOW_SAMPLES]
+    return np.pad(samples, (0, WINDOW_SAMPLES - len(samples)))
+
+
+def _decode(engine: Engine, clips: Sequence[np.ndarray], first: Segment, beams: int) -> list[str]:
+    import torch
+
+    mel = log_mel(torch.from_numpy(np.stack(clips)), engine.n_mels)
+    return engine.decode(mel, first.language, first.task, beams)

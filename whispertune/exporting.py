@@ -1,0 +1,200 @@
+"""Export, verified: the same clips through the source and through the export in its real runtime.
+
+report = export(find_model("my-run"), "ct2", Path("deployed"), clips=segments)
+report.comparison.wer_apart      # points; past the tolerance the export is removed and VerificationError raised
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from whispertune.data.audio import AudioReader
+from whispertune.data.segments import Segment
+from whispertune.decode.engines import Engine, best_device, live_engine, load_live
+from whispertune.errors import AudioError, InputError, VerificationError
+from whispertune.evaluation import decode_segments
+from whispertune.model.export import EXPORTERS, write_export
+from whispertune.model.generation import Generation
+from whispertune.model.load import ModelFolder
+from whispertune.reporting import Reporter
+from whispertune.score.wer import score
+
+TOLERANCES = {"float32": 0.5, "float16": 0.5, "int8": 1.0, "int8_float16": 1.0}  # WER points from the source
+ENOUGH_WORDS = 500
+
+Decode = Callable[[Segment, AudioReader], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The same clips through the source and through the export; rates in per cent."""
+
+    clips: int
+    words: int  # of the references
+    texts_equal: int  # clips with the very same text
+    wer_source: float
+    wer_export: float
+    first_difference: str | None
+
+    @property
+    def wer_apart(self) -> float:
+        """Points of WER between the two."""
+        return abs(self.wer_source - self.wer_export)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written, and how it compares with its source."""
+
+    folder: Path
+    format: str
+    quantization: str
+    size_bytes: int
+    runtime: str
+    tolerance: float  # points of WER
+    comparison: Comparison | None  # None: not verified
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        content = asdict(self) | {"folder": str(self.folder), "verified": self.comparison is not None}
+        compared = content.pop("comparison") or {}
+        apart = {"wer_apart": self.comparison.wer_apart} if self.comparison else {}
+        return content | compared | apart
+
+
+def enough_clips(segments: Sequence[Segment], words: int = ENOUGH_WORDS) -> list[Segment]:
+    """The first segments that have so many reference words together, or all where there are fewer."""
+    chosen: list[Segment] = []
+    count = 0
+    for segment in segments:
+        if count >= words:
+            break
+        chosen.append(segment)
+        count += len(segment.text.split())
+    return chosen
+
+
+def export(
+    folder: ModelFolder,
+    to: str,
+    out: Path,
+    *,
+    quantization: str | None = None,
+    clips: Sequence[Segment] | None,
+    reporter: Reporter | None = None,
+) -> ExportReport:
+    """Write an export and hold it against its source; `clips=None` leaves the check out, and says so.
+
+    Raises:
+        InputError: no such format, a folder in use, or no clips to compare on.
+        VerificationError: the runtime's WER is too far from the source's; the folder is removed.
+    """
+    if clips is not None and not clips:
+        raise InputError("no clips to verify the export with", fix="give some with --data, or --no-verify")
+    chosen = write_export(folder, to, out, quantization)
+    runtime = EXPORTERS[to].runtime
+    try:
+        compared = None
+        if clips is not None:
+            compared = compare(folder, RUNTIMES[to](out), clips, reporter or Reporter())
+        size = sum(file.stat().st_size for file in out.iterdir())
+        report = ExportReport(out, to, chosen, size, runtime, TOLERANCES[chosen], compared)
+        _check(report)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)  # an export is verified or it did not happen
+        raise
+    return report
+
+
+def _check(report: ExportReport) -> None:
+    found = report.comparison
+    if found is not None and found.wer_apart > report.tolerance:
+        raise VerificationError(
+            f"{report.runtime} is {found.wer_apart:.2f} WER away from the source ({found.wer_export:.2f} against "
+            f"{found.wer_source:.2f} on {found.words} words; allowed: {report.tolerance})",
+            where=str(report.folder),
+            fix=f"the folder was removed; try a finer --quantization. First difference: {found.first_difference}",
+        )
+
+
+def compare(folder: ModelFolder, decode: Decode, clips: Sequence[Segment], tell: Reporter) -> Comparison:
+    """Decode the clips with the source, by transformers, and with `decode`; count how far they are apart."""
+    with AudioReader() as reader:
+        source, _ = decode_segments(
+            _engine(folder),
+            clips,
+            reader,
+            progress=lambda done, total: tell.evaluating("source by transformers", done, total),
+        )
+        texts = []
+        for done, each in enumerate(source, start=1):
+            texts.append(decode(each.segment, reader))
+            tell.evaluating("export by its runtime", done, len(source))
+    ids = [each.segment.id for each in source]
+    references = [each.segment.text for each in source]
+    language = source[0].segment.language
+    theirs, _ = score(ids, references, [each.text for each in source], language)
+    ours, utterances = score(ids, references, texts, language)
+    pairs = [(each.text.strip(), text.strip()) for each, text in zip(source, texts, strict=True)]
+    return Comparison(
+        clips=len(pairs),
+        words=sum(utterance.words.reference_length for utterance in utterances),
+        texts_equal=sum(a == b for a, b in pairs),
+        wer_source=theirs.wer,
+        wer_export=ours.wer,
+        first_difference=next((f"{a!r} became {b!r}" for a, b in pairs if a != b), None),
+    )
+
+
+def _engine(folder: ModelFolder) -> Engine:
+    live = load_live(folder)
+    live.model.to(best_device())
+    return live_engine("transformers", live)
+
+
+def _open_faster_whisper(out: Path) -> Decode:
+    from faster_whisper import WhisperModel
+
+    whisper = WhisperModel(str(out), device="auto")
+    suppress = list(Generation.from_folder(out).suppress)
+
+    def decode(segment: Segment, reader: AudioReader) -> str:
+        samples = reader.read(segment.recording, segment.start_s, segment.end_s)
+        found, _ = whisper.transcribe(
+            samples,
+            language=segment.language,
+            task=segment.task,
+            beam_size=1,
+            temperature=0.0,
+            without_timestamps=True,
+            condition_on_previous_text=False,
+            no_speech_threshold=None,
+            log_prob_threshold=None,
+            compression_ratio_threshold=None,
+            suppress_tokens=suppress,
+        )
+        return "".join(piece.text for piece in found)
+
+    return decode
+
+
+def _open_transformers(out: Path) -> Decode:
+    engine = _engine(ModelFolder(str(out), out))
+
+    def decode(segment: Segment, reader: AudioReader) -> str:
+        found, problems = decode_segments(engine, [segment], reader)
+        if problems:
+            raise AudioError(problems[0].detail, where=problems[0].where)
+        return found[0].text
+
+    return decode
+
+
+RUNTIMES: dict[str, Callable[[Path], Decode]] = {
+    "ct2": _open_faster_whisper,
+    "transformers": _open_transformers,
+}

@@ -1,0 +1,47 @@
+"""What long work tells whoever watches. The base class is silent; the command line draws it.
+
+class Printer(Reporter):
+    def say(self, text: str) -> None: print(text)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from whispertune.evaluation import Evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """One training step, as it is shown and as metrics.jsonl keeps it."""
+
+    step: int  # steps done, this one included
+    total_steps: int
+    epoch: float
+    loss: float  # mean over the step's target tokens
+    learning_rate: float
+    grad_norm: float  # before clipping
+    windows: int
+    segments: int
+    target_tokens: int
+    speech_seconds: float
+    seconds: float  # wall time of the step
+    unreadable: int  # segments of this step whose audio did not decode
+    hours_per_hour: float  # speech trained on per hour of training, over the whole run
+    seconds_left: float  # of training, evaluations apart
+
+
+class Reporter:
+    """Silent; override what is of interest."""
+
+    def say(self, text: str) -> None:
+        """A line worth reading."""
+
+    def step(self, report: StepReport) -> None:
+        """A training step is done."""
+
+    def evaluating(self, what: str, done: int, total: int) -> None:
+        """`done` of `total` rows are decoded."""
+
+    def evaluated(self, what: str, evaluation: Evaluation) -> None:
+        """An evaluation is done."""

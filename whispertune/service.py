@@ -1,0 +1,183 @@
+"""What the commands call: models and data by name, one function a command.
+
+evaluation = evaluate_model("my-run", "data/test")
+report = export_model("my-run", "ct2", Path("deployed"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whispertune.data.audio import AudioReader
+from whispertune.data.captions import WRITERS, write_captions
+from whispertune.data.problems import summary
+from whispertune.data.segments import SourceData
+from whispertune.decode.engines import open_engine
+from whispertune.decode.transcribe import Options, Transcript, open_transcriber
+from whispertune.errors import DataError, InputError
+from whispertune.evaluation import Evaluation
+from whispertune.evaluation import evaluate as evaluate_segments
+from whispertune.exporting import ExportReport, enough_clips
+from whispertune.exporting import export as export_folder
+from whispertune.model.generation import Generation
+from whispertune.model.load import RUN_MARK, find_model
+from whispertune.recipe import SourceTable, load_recipe
+from whispertune.reporting import Reporter
+from whispertune.train.run import Run
+from whispertune.train.splits import read_sources
+from whispertune.windows.tokens import Vocabulary
+
+
+def read_data(
+    data: str,
+    vocabulary: Vocabulary,
+    generation: Generation,
+    reader: AudioReader,
+    *,
+    language: str | None = None,
+    task: str | None = None,
+    limit_rows: int | None = None,
+) -> SourceData:
+    """Segments of a path given on the command line; language and task fall back to the model's own."""
+    table = SourceTable(source=data, limit_rows=limit_rows)
+    fallback = language or generation.language or (None if vocabulary.multilingual else "en")
+    chosen = task or generation.task or "transcribe"
+    return read_sources([table], vocabulary, reader, language=fallback, task=chosen, origin="--data")
+
+
+def evaluate_model(
+    model: str,
+    data: str,
+    *,
+    language: str | None = None,
+    task: str | None = None,
+    engine: str = "ctranslate2",
+    beams: int = 1,
+    batch: int = 8,
+    limit_rows: int | None = None,
+    reporter: Reporter | None = None,
+) -> Evaluation:
+    """Scores of a model on data, both by name.
+
+    Raises:
+        InputError: the model, the data or an option cannot be used.
+    """
+    tell = reporter or Reporter()
+    opened = open_engine(engine, model)
+    with AudioReader() as reader:
+        found = read_data(
+            data,
+            opened.vocabulary,
+            opened.generation,
+            reader,
+            language=language,
+            task=task,
+            limit_rows=limit_rows,
+        )
+        if found.problems:
+            tell.say(summary(found, data))
+        if not found.segments:
+            raise DataError("no usable segments", where=data)
+        return evaluate_segments(
+            opened,
+            found.segments,
+            reader,
+            batch=batch,
+            beams=beams,
+            progress=lambda done, total: tell.evaluating(model, done, total),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribed:
+    """A transcript and the files it was written to."""
+
+    transcript: Transcript
+    files: tuple[Path, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """What `transcribe --json` prints of one recording."""
+        return {
+            "recording": str(self.transcript.recording),
+            "language": self.transcript.language,
+            "cues": len(self.transcript.cues),
+            "audio_seconds": round(self.transcript.audio_seconds, 2),
+            "seconds": round(self.transcript.seconds, 2),
+            "files": [str(path) for path in self.files],
+        }
+
+
+def transcribe_files(
+    recordings: Sequence[Path],
+    model: str,
+    options: Options,
+    formats: Sequence[str] = ("vtt",),
+    *,
+    out: Path | None = None,
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> list[Transcribed]:
+    """Transcribe recordings and write them in every format asked for.
+
+    Raises:
+        InputError: unknown format, or a file that would be overwritten; checked before anything is decoded.
+    """
+    for name in formats:
+        if name not in WRITERS:
+            raise InputError(f"unknown format {name!r}", where="--format", fix=f"one of {', '.join(WRITERS)}")
+    targets = [[(out or path.parent) / f"{path.stem}.{name}" for name in formats] for path in recordings]
+    for target in (target for row in targets for target in row):
+        if target.exists() and not overwrite:
+            raise InputError("the file is there already", where=str(target), fix="--overwrite, or --out elsewhere")
+    tell = reporter or Reporter()
+    results = []
+    transcribe = open_transcriber(model, options)
+    with AudioReader() as reader:
+        for path, files in zip(recordings, targets, strict=True):
+            samples = reader.read(path)
+            transcript = transcribe(samples, path, _watch(tell, path.name))
+            for file in files:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_captions(file, transcript.cues, language=transcript.language)
+            results.append(Transcribed(transcript, tuple(files)))
+    return results
+
+
+def _watch(tell: Reporter, name: str) -> Callable[[float, float], None]:
+    return lambda done, total: tell.evaluating(f"{name}, seconds", round(done), round(total))
+
+
+def export_model(
+    model: str,
+    to: str,
+    out: Path,
+    *,
+    quantization: str | None = None,
+    data: str | None = None,
+    language: str | None = None,
+    verify: bool = True,
+    reporter: Reporter | None = None,
+) -> ExportReport:
+    """Export a model by name, verified on `data`, or on what the run reported its figures on."""
+    folder = find_model(model)
+    clips = None
+    if verify:
+        with AudioReader() as reader:
+            if data is not None:
+                found = read_data(data, folder.vocabulary, folder.generation, reader, language=language)
+            else:
+                found = _run_data(Path(model), folder.vocabulary, reader)
+        clips = enough_clips(found.segments)
+    return export_folder(folder, to, out, quantization=quantization, clips=clips, reporter=reporter)
+
+
+def _run_data(run: Path, vocabulary: Vocabulary, reader: AudioReader) -> SourceData:
+    """The split that a run's final figures are of; nothing for a model that is no run."""
+    if not (run / RUN_MARK).exists():
+        return SourceData(())
+    recipe = load_recipe(Run(run).resolved_recipe)
+    tables = recipe.data.test or recipe.data.dev
+    return read_sources(tables, vocabulary, reader, language=recipe.language, task=recipe.task, origin="data")

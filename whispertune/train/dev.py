@@ -1,0 +1,194 @@
+"""Dev while training: the engine is checked once, a fixed subset is decoded at intervals, the best is kept.
+
+dev = DevSet(recipe, run, splits, folder, reader, reporter, stop)
+base = dev.base()                 # the figures before, on all rows of the reporting split
+dev.evaluate(model, progress)     # generated text of the live weights; saves them where they are the best
+tuned = dev.tuned(model, progress)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from whispertune.data.audio import AudioReader
+from whispertune.data.segments import Segment
+from whispertune.decode.engines import Engine, LiveModel, best_device, live_engine, load_live
+from whispertune.evaluation import Evaluation, decode_segments, evaluate
+from whispertune.model.formats.transformers import model_state, write_folder
+from whispertune.model.generation import Generation
+from whispertune.model.load import ModelFolder
+from whispertune.recipe import Recipe
+from whispertune.reporting import Reporter
+from whispertune.score.normalize import leads_with_cer
+from whispertune.score.wer import score
+from whispertune.train.checkpoint import Progress, publish
+from whispertune.train.plan import keyed_rng
+from whispertune.train.run import Run
+from whispertune.train.signals import StopRequest
+from whispertune.train.splits import Splits
+
+if TYPE_CHECKING:
+    from transformers import WhisperForConditionalGeneration
+
+ENGINE_TOLERANCE = 0.5  # of WER, in points, between CTranslate2 and transformers on the same clips
+
+
+def tuned_generation(folder: ModelFolder, segments: Sequence[Segment]) -> Generation:
+    """The base model's settings, able to write what the training text holds, for its language and task."""
+    vocabulary = folder.vocabulary
+    tokens = {token for each in segments for token in vocabulary.encode(each.text, each.language)}
+    languages, tasks = {each.language for each in segments}, {each.task for each in segments}
+    return folder.generation.allowing(tokens).speaking(
+        languages.pop() if len(languages) == 1 else None, tasks.pop() if len(tasks) == 1 else None
+    )
+
+
+class DevSet:
+    """Evaluations of one run; what they cost is counted in its progress."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: Run,
+        splits: Splits,
+        folder: ModelFolder,
+        reader: AudioReader,
+        tell: Reporter,
+        stop: StopRequest,
+    ) -> None:
+        self.recipe, self.run, self.folder = recipe, run, folder
+        self.reader, self.tell, self.stop = reader, tell, stop
+        self.split, self.reported = splits.reporting
+        self.subset = _subset(splits.dev.segments, recipe.evaluation.subset, recipe.seed)
+        self.generation = tuned_generation(folder, splits.train.segments)
+        self.engine_kind: str = recipe.evaluation.engine
+        best = recipe.checkpoints.best
+        auto = "cer" if leads_with_cer(splits.dev.segments[0].language) else "wer"
+        self.metric = auto if best == "auto" else best
+        self._last: tuple[int, Evaluation] | None = None  # the step and figures of the last evaluation
+
+    def base(self) -> Evaluation:
+        """The untouched model on all rows of the reporting split; decoded once a run."""
+        known = self.run.read_evaluation("base")
+        if known is not None:
+            self.engine_kind = known.engine
+            return known
+        live = load_live(self.folder)
+        base = self._evaluate(live_engine(self.engine_kind, live), self.reported, "base model")
+        if not self._engine_agrees(live, base):
+            self.engine_kind = "transformers"
+            base = self._evaluate(_transformers(live), self.reported, "base model, by transformers")
+        return self._finish("base", base)
+
+    def due(self, step: int, total_steps: int) -> bool:
+        """Whether an evaluation belongs after this step: `times` of them, spread evenly, the last at the end."""
+        times = self.recipe.evaluation.times
+        return step in {round(total_steps * number / times) for number in range(1, times + 1)} - {0}
+
+    def evaluate(self, model: WhisperForConditionalGeneration, progress: Progress) -> None:
+        """Decode the subset with the live weights, note the figures, and keep the weights if they are the best."""
+        start = time.perf_counter()
+        evaluation = self._evaluate(
+            live_engine(self.engine_kind, self._live(model)), self.subset, f"dev after step {progress.step}"
+        )
+        value = float(getattr(evaluation.scores, self.metric))
+        best = progress.best_value is None or value < progress.best_value
+        if best:
+            self._save_model(model)
+            progress.best_step, progress.best_value = progress.step, value
+        progress.evaluated_step = progress.step
+        progress.seconds_evaluating += time.perf_counter() - start
+        self._last = (progress.step, evaluation)
+        self.run.add_metrics("evaluation", {"step": progress.step, "best": best, **evaluation.as_json()})
+        self.tell.evaluated(f"step {progress.step}", evaluation)
+
+    def tuned(self, model: WhisperForConditionalGeneration, progress: Progress) -> Evaluation:
+        """The best weights on all rows of the reporting split."""
+        start = time.perf_counter()
+        if progress.best_step is None:  # nothing was evaluated on the way: the last weights are the model
+            self._save_model(model)
+        tuned = self._known_tuned(progress)
+        if tuned is None:
+            live = self._live(model) if progress.best_step in (None, progress.step) else self._live_best()
+            tuned = self._evaluate(live_engine(self.engine_kind, live), self.reported, "tuned model")
+        progress.seconds_evaluating += time.perf_counter() - start
+        return self._finish("tuned", tuned)
+
+    def _known_tuned(self, progress: Progress) -> Evaluation | None:
+        """The last evaluation, where it was of the best weights on the very rows that are reported."""
+        if self._last is None or self.split != "dev" or len(self.subset) != len(self.reported):
+            return None
+        step, evaluation = self._last
+        return evaluation if step == progress.best_step else None
+
+    def _finish(self, name: str, evaluation: Evaluation) -> Evaluation:
+        final = evaluation.of(self.split, biased=name == "tuned" and self.split == "dev")
+        self.run.save_evaluation(name, final)
+        self.tell.evaluated(f"{name} model", final)
+        return final
+
+    def _evaluate(self, engine: Engine, segments: Sequence[Segment], what: str) -> Evaluation:
+        def progress(done: int, total: int) -> None:
+            self.tell.evaluating(what, done, total)
+            if self.stop.requested:
+                raise self.run.interrupted(what)
+
+        settings = self.recipe.evaluation
+        return evaluate(
+            engine, segments, self.reader, batch=settings.batch, beams=settings.beams, progress=progress
+        ).of("dev", biased=False)
+
+    def _engine_agrees(self, live: LiveModel, base: Evaluation) -> bool:
+        """Decode some clips with transformers too; the engine is used where both score the same."""
+        clips = self.reported[: self.recipe.evaluation.verify_clips]
+        if self.engine_kind == "transformers" or not clips:
+            return True
+        hypotheses, _ = decode_segments(
+            _transformers(live),
+            clips,
+            self.reader,
+            batch=self.recipe.evaluation.batch,
+            beams=self.recipe.evaluation.beams,
+            progress=lambda done, total: self.tell.evaluating("the same clips by transformers", done, total),
+        )
+        theirs = {each.segment.id: each.text for each in hypotheses}
+        ours = [each for each in base.utterances if each.id in theirs]
+        ids, references = [each.id for each in ours], [each.reference for each in ours]
+        language = clips[0].language
+        here, _ = score(ids, references, [each.hypothesis for each in ours], language)
+        there, _ = score(ids, references, [theirs[each.id] for each in ours], language)
+        apart = abs(here.wer - there.wer)
+        self.tell.say(
+            f"{self.engine_kind} and transformers are {apart:.2f} WER apart on {len(ours)} clips"
+            + ("" if apart <= ENGINE_TOLERANCE else ": transformers decodes in this run, which is slower")
+        )
+        return apart <= ENGINE_TOLERANCE
+
+    def _live(self, model: WhisperForConditionalGeneration) -> LiveModel:
+        folder = self.folder
+        return LiveModel(model, folder.shape, folder.vocabulary, folder.tokenizer_json, self.generation)
+
+    def _live_best(self) -> LiveModel:
+        live = load_live(ModelFolder(str(self.run.folder), self.run.model))
+        if self.engine_kind == "transformers":
+            live.model.to(best_device())
+        return live
+
+    def _save_model(self, model: WhisperForConditionalGeneration) -> None:
+        target = self.run.model
+        temporary = target.with_name(".model.partial")
+        write_folder(temporary, model_state(model), self.folder.shape, self.folder.tokenizer_json, self.generation)
+        publish(temporary, target)
+
+
+def _transformers(live: LiveModel) -> Engine:
+    live.model.to(best_device())
+    return live_engine("transformers", live)
+
+
+def _subset(segments: Sequence[Segment], size: int, seed: int) -> tuple[Segment, ...]:
+    """Always the same rows of dev, in their order."""
+    chosen = sorted(keyed_rng(seed, "dev subset").permutation(len(segments))[:size])
+    return tuple(segments[index] for index in chosen)
