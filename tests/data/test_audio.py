@@ -164,6 +164,18 @@ def test_a_long_recording_is_read_in_random_order(tmp_path: Path, reader: AudioR
     assert abs(reader.probe(tmp_path / "long.mp3").duration_s - 1200) < 0.1
 
 
+@pytest.mark.parametrize("kind", ["mp3", "ogg"])
+def test_where_blocks_of_decoding_meet_nothing_is_heard(tmp_path: Path, reader: AudioReader, kind: str) -> None:
+    time_s = np.arange(50 * 48_000) / 48_000
+    tone = 0.3 * np.sin(2 * np.pi * 300 * time_s)
+    path = tmp_path / f"tone.{kind}"
+    with soundfile.SoundFile(path, "w", 48_000, 1) as file:
+        for start in range(0, len(tone), 4800):
+            file.write(tone[start : start + 4800])
+    whole = reader.read(path)
+    np.testing.assert_allclose(whole[8000:-8000], tone[24_000:-24_000:3], atol=0.02)
+
+
 def test_a_file_that_changes_is_opened_again(tmp_path: Path, reader: AudioReader) -> None:
     soundfile.write(tmp_path / "x.wav", np.zeros(16_000), 16_000)
     assert len(reader.read(tmp_path / "x.wav")) == 16_000

@@ -52,7 +52,7 @@ class Screen(Reporter):
             self.progress.remove_task(self._tasks.pop(what))
 
     def say(self, text: str) -> None:
-        self.console.print(text)
+        self.console.print(text, soft_wrap=True)
 
     def step(self, report: StepReport) -> None:
         note = (

@@ -26,6 +26,8 @@ from whispertune.errors import DataError
 
 _TIME = r"(?:([0-9]{1,4}):)?([0-5]?[0-9]):([0-5]?[0-9])[.,]([0-9]{3})"
 _TIMING = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
+# A line that is meant as a timing line, well or badly written: an arrow, or two times and little between.
+_TIMELIKE = re.compile(r"-->|^\s*[0-9]+:[0-9]{1,2}[:.,][0-9]\S*\s*\S{0,3}\s*[0-9]+:[0-9]{1,2}[:.,][0-9]\S*\s*$")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
 _VTT_TAG = re.compile(r"</?(?:[a-zA-Z][^<>]*|[0-9][0-9:.]*)?>")
 _VTT_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?[ \t]+([^<>]+)>")
@@ -95,22 +97,22 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise DataError(f"cannot be read ({error})", where=str(path)) from None
-    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    name, encoding = ("UTF-16", "utf-16") if utf16 else ("UTF-8", "utf-8-sig")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return _decoded(data, "utf-16", path)
+    return _decoded(data.removeprefix(codecs.BOM_UTF8), "utf-8", path)
+
+
+def _decoded(data: bytes, encoding: str, path: Path) -> str:
     fix = f"convert it, e.g. with: iconv -f WINDOWS-1252 -t UTF-8 '{path.name}' > new{path.suffix}"
+    if encoding == "utf-8" and b"\0" in data:
+        what = "is not UTF-8: it holds zero bytes, as UTF-16 without its mark does"
+        raise DataError(what, where=str(path), fix=fix.replace("WINDOWS-1252", "UTF-16LE"))
     try:
-        text = data.decode(encoding)
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
-        at = error.start + (3 if encoding == "utf-8-sig" and data.startswith(codecs.BOM_UTF8) else 0)
-        line = data.count(b"\n", 0, at) + 1
-        raise DataError(
-            f"is not {name}: byte 0x{data[at]:02x} at position {at}", where=f"{path}:{line}", fix=fix
-        ) from None
-    if "\0" in text:
-        raise DataError(
-            f"is not {name}: it holds zero bytes", where=str(path), fix=fix.replace("WINDOWS-1252", "UTF-16")
-        )
-    return text
+        where = "{}:{}".format(path, data.count(b"\n", 0, error.start) + 1)
+        what = f"is not {encoding.upper()}: byte 0x{data[error.start]:02x} at position {error.start}"
+        raise DataError(what, where=where, fix=fix) from None
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -138,11 +140,11 @@ def _read_vtt(text: str, path: Path) -> Captions:
 def _read_srt(text: str, path: Path) -> Captions:
     parts: list[list[Line]] = []
     for block in _blocks(_lines(text), lambda line: not line.strip()):
-        stray = _timing_index(block) is None and not block[0][1].strip().isdecimal()
-        if stray and parts:
-            parts[-1] += block  # an empty line within the text, as players read it
-        else:
-            parts += _parts(block, arrows_in_text=True)
+        for part in _parts(block, arrows_in_text=True):
+            if parts and _timing_index(part) is None and not part[0][1].strip().isdecimal():
+                parts[-1] += part  # an empty line within the text, as players read it
+            else:
+                parts.append(part)
     found = [_cue(part, path, lambda text: (_srt_text(text), None)) for part in parts]
     cues = tuple(item for item in found if isinstance(item, Cue))
     return Captions(cues, tuple(item for item in found if isinstance(item, Problem)))
@@ -161,7 +163,7 @@ def _read_json(text: str, path: Path) -> Captions:
     for line, row in rows:
         try:
             cues.append(_json_cue(row, line))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):  # whatever else stands there than a cue
             detail = "a cue needs start_s and end_s in seconds, and text"
             problems.append(Problem(f"{path}:{line}", "malformed cue", detail))
     language = data.get("language")
@@ -190,9 +192,9 @@ def _blocks(lines: list[Line], is_blank: Callable[[str], bool]) -> Iterator[list
 
 
 def _parts(block: list[Line], arrows_in_text: bool) -> Iterator[list[Line]]:
-    """Split a block where an empty line between cues is missing: a part holds one timing line."""
+    """Split a block where an empty line between cues is missing; a part holds one timing line at most."""
     timing = _timing_index(block)
-    begin, index = 0, len(block) if timing is None else timing + 1
+    begin, index = 0, 0 if timing is None else timing + 1
     text_from = index
     while index < len(block):
         numbered = block[index][1].strip().isdecimal() and _timing_index(block[index + 1 : index + 2]) == 0
@@ -208,7 +210,7 @@ def _parts(block: list[Line], arrows_in_text: bool) -> Iterator[list[Line]]:
 
 def _timing_index(part: list[Line]) -> int | None:
     """Where the line with the times is: the first, or the second under a number or name."""
-    return next((index for index, (_, line) in enumerate(part[:2]) if "-->" in line), None)
+    return next((index for index, (_, line) in enumerate(part[:2]) if _TIMELIKE.search(line)), None)
 
 
 def _cue(part: list[Line], path: Path, parse: Callable[[str], tuple[str, str | None]]) -> Cue | Problem:
@@ -307,9 +309,13 @@ WRITERS: dict[str, Callable[[Sequence[Cue], str | None], str]] = {
 
 
 def _json_row(cue: Cue) -> dict[str, Any]:
-    words = [{"start_s": word.start_s, "end_s": word.end_s, "text": word.text} for word in cue.words]
-    return {"start_s": cue.start_s, "end_s": cue.end_s, "text": clean_text(cue.text), "words": words,
-            "speaker": cue.speaker}  # fmt: skip
+    words = [{**_times(word), "text": clean_text(word.text)} for word in cue.words]
+    speaker = clean_text(cue.speaker or "") or None
+    return {**_times(cue), "text": clean_text(cue.text), "words": words, "speaker": speaker}
+
+
+def _times(timed: Cue | Word) -> dict[str, float]:
+    return {"start_s": timed.start_s, "end_s": timed.end_s}
 
 
 def _timing(cue: Cue, mark: str) -> str:

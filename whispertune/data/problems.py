@@ -17,11 +17,12 @@ from whispertune.errors import DataError
 _KINDS_NAMED = 3
 
 
-def write_problems(path: Path, problems: Iterable[Problem]) -> None:
+def write_problems(path: Path, problems: Iterable[Problem], *, append: bool = False) -> None:
     """One JSON object a line: where, kind, detail."""
     rows = ({"where": problem.where, "kind": problem.kind, "detail": problem.detail} for problem in problems)
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")  # odd file names
+    with path.open("a" if append else "w", encoding="utf-8", errors="backslashreplace", newline="\n") as lines:
+        lines.write(text)  # odd file names are escaped
 
 
 def summary(data: SourceData, name: str) -> str:

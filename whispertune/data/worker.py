@@ -78,8 +78,8 @@ class SoundfileRecording:
         # Seeks find the right sample, but MP3 and Ogg need what was before it to decode it. Where the last page
         # of Vorbis begins is only known from the page before.
         self._preroll = round(PREROLL_S * self.rate_hz) if self._file.format in ("MP3", "OGG") else 0
-        vorbis = self._file.subtype == "VORBIS"
-        self._last_seek = max(0, frames - round(VORBIS_PAGE_S * self.rate_hz)) if vorbis else frames
+        page = round(VORBIS_PAGE_S * self.rate_hz) if self._file.subtype == "VORBIS" else 0
+        self._last_seek = frames - page
         if self._file.format == "MP3" and not self._has_frame(frames - 1):
             frames = sum(len(block) for block in self.blocks(0, None))  # the header of a cut file says too much
         self.duration_s = frames / self.rate_hz
@@ -135,8 +135,8 @@ class AvRecording:
         self.rate_hz: int = first.sample_rate
         self.channels: int = first.layout.nb_channels
         base: Fraction = self._stream.time_base
-        coarse = base * self.rate_hz > 1
-        self._grid = AV_GRID_FRAMES.get(self._stream.codec_context.name, 1) if coarse else 1
+        codec = self._stream.codec_context.name
+        self._grid = AV_GRID_FRAMES.get(codec, 1) if base * self.rate_hz > 1 else 1
         self._origin = Fraction(max(0, self._container.start_time or 0), 1_000_000)
         self._first = round(self._exact_position(first))
         self._phase = (self._first + first.samples) % self._grid  # of the second frame: the first may be trimmed
@@ -288,8 +288,8 @@ def _resampled(recording: Recording, start: int, end: int | None) -> Iterator[Mo
         yield from recording.blocks(start, end)
         return
     # The grids of both rates meet every `unit` frames; a start there keeps the phase of the whole.
-    common = math.gcd(rate_hz, SAMPLE_RATE_HZ)
-    unit, unit_samples = rate_hz // common, SAMPLE_RATE_HZ // common
+    unit_samples = SAMPLE_RATE_HZ // math.gcd(rate_hz, SAMPLE_RATE_HZ)
+    unit = rate_hz * unit_samples // SAMPLE_RATE_HZ
     edge_units = math.ceil(RESAMPLER_EDGE_S * rate_hz / unit)
     first_unit = max(0, start // unit_samples - edge_units)
     last_frame = None if end is None else (-(-end // unit_samples) + edge_units) * unit
@@ -340,8 +340,7 @@ def read_message(stream: BinaryIO) -> dict[str, Any] | None:
     head = stream.read(4)
     if len(head) < 4:
         return None
-    size = int.from_bytes(head, "little")
-    data = stream.read(size)
+    data = stream.read(size := int.from_bytes(head, "little"))
     return dict(json.loads(data)) if len(data) == size else None
 
 

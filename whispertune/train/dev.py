@@ -67,6 +67,7 @@ class DevSet:
         best = recipe.checkpoints.best
         auto = "cer" if leads_with_cer(splits.dev.segments[0].language) else "wer"
         self.metric = auto if best == "auto" else best
+        self.seconds_before = 0.0  # what measuring the base model took, in this session
         self._last: tuple[int, Evaluation] | None = None  # the step and figures of the last evaluation
 
     def base(self) -> Evaluation:
@@ -75,11 +76,13 @@ class DevSet:
         if known is not None:
             self.engine_kind = known.engine
             return known
+        start = time.perf_counter()
         live = load_live(self.folder)
         base = self._evaluate(live_engine(self.engine_kind, live), self.reported, "base model")
         if not self._engine_agrees(live, base):
             self.engine_kind = "transformers"
             base = self._evaluate(_transformers(live), self.reported, "base model, by transformers")
+        self.seconds_before = time.perf_counter() - start
         return self._finish("base", base)
 
     def due(self, step: int, total_steps: int) -> bool:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from whispertune.data.audio import AudioReader
-from whispertune.data.problems import write_problems
 from whispertune.errors import TrainingError
 from whispertune.evaluation import Evaluation
 from whispertune.model.load import find_model
@@ -95,7 +94,7 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
             run.check_same(recipe, fingerprints)
         else:
             run.start(recipe, fingerprints)
-            write_problems(run.problems, [*splits.train.problems, *splits.dev.problems, *splits.test.problems])
+            run.add_problems([*splits.train.problems, *splits.dev.problems, *splits.test.problems])
 
         # --- plan: the windows of every step, known from the seed alone -------------------------------------
         plan = Plan(
@@ -127,7 +126,7 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
         wrapped, optimizer = accelerator.prepare(module, optimizer)
 
         # --- resume: weights, optimizer and all counts as they were ------------------------------------------
-        progress = Progress()
+        progress = Progress(seconds_evaluating=dev.seconds_before)
         checkpoint = newest_checkpoint(run.checkpoints) if resume else None
         if checkpoint is not None:
             progress = checkpoint.progress
@@ -250,7 +249,7 @@ def _note_unreadable(run: Run, step: LoadedStep, progress: Progress, splits: Spl
     if not new:
         return
     progress.unreadable += [problem.where for problem in new]
-    write_problems(run.problems, new)
+    run.add_problems(new)
     bad = len(splits.train.problems) + len(progress.unreadable)
     share = bad / (len(splits.train.problems) + len(splits.train.segments))
     if share > max_share:

@@ -17,14 +17,15 @@ import hashlib
 import json
 import platform
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from whispertune.data.segments import Segment
+from whispertune.data.problems import write_problems
+from whispertune.data.segments import Problem, Segment
 from whispertune.errors import InputError, Interrupted
 from whispertune.evaluation import Evaluation
 from whispertune.model.load import RUN_MARK
@@ -109,6 +110,10 @@ class Run:
             where=str(self.folder),
             fix=f"to go on: whispertune train {self.resolved_recipe} --out {self.folder} --resume",
         )
+
+    def add_problems(self, problems: Sequence[Problem]) -> None:
+        """Append rows that could not be used to problems.jsonl."""
+        write_problems(self.problems, problems, append=True)
 
     def add_step(self, report: StepReport) -> None:
         """Append a training step to metrics.jsonl."""

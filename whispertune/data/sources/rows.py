@@ -37,9 +37,11 @@ class Spoken:
 
 def time_trouble(start_s: float, end_s: float, duration_s: float) -> Trouble | None:
     """Why this stretch cannot be used; None where it can."""
+    if start_s >= duration_s:
+        return "past the end", f"starts at {start_s:.2f} s in a recording of {duration_s:.2f} s"
     if end_s <= start_s:
         return "no length", f"from {start_s:.3f} s to {end_s:.3f} s"
-    if end_s > duration_s + END_TOLERANCE_S or start_s >= duration_s:
+    if end_s > duration_s + END_TOLERANCE_S:
         return "past the end", f"ends at {end_s:.2f} s in a recording of {duration_s:.2f} s"
     length_s = min(end_s, duration_s) - start_s
     if length_s > LONGEST_S + ROUNDING_S:
