@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from demo.speech import synthesise
+from whispertune.cli.quiet import quieten
 from whispertune.cli.screen import Screen, evaluation_table
 from whispertune.data.audio import AudioReader
 from whispertune.data.captions import Cue, read_captions, write_captions
@@ -35,6 +36,7 @@ SHOWN_CUES = 10
 
 def main(folder: Path) -> int:
     """All five parts; the exit code."""
+    quieten()
     console = Console(highlight=False)
     start = time.perf_counter()
     if folder.exists():

@@ -92,7 +92,7 @@ def decode_segments(
         clips, readable = [], []
         for segment in chunk:
             try:
-                clips.append(_clip(segment, reader))
+                clips.append(clip(segment, reader))
                 readable.append(segment)
             except AudioError as error:
                 problems.append(Problem(segment.id, "audio does not decode", error.what))
@@ -150,7 +150,8 @@ def _batches(segments: Sequence[Segment], size: int) -> list[list[Segment]]:
     return batches
 
 
-def _clip(segment: Segment, reader: AudioReader) -> np.ndarray:  # float32, (480_000,)
+def clip(segment: Segment, reader: AudioReader) -> np.ndarray:
+    """The segment's audio with silence after it: float32, (480_000,)."""
     samples = reader.read(segment.recording, segment.start_s, segment.end_s)[:WINDOW_SAMPLES]
     return np.pad(samples, (0, WINDOW_SAMPLES - len(samples)))
 

@@ -16,7 +16,7 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Segment
 from whispertune.decode.engines import Engine, best_device, live_engine, load_live
 from whispertune.errors import AudioError, InputError, VerificationError
-from whispertune.evaluation import decode_segments
+from whispertune.evaluation import clip, decode_segments
 from whispertune.model.export import EXPORTERS, write_export
 from whispertune.model.generation import Generation
 from whispertune.model.load import ModelFolder
@@ -163,7 +163,9 @@ def _open_faster_whisper(out: Path) -> Decode:
     suppress = list(Generation.from_folder(out).suppress)
 
     def decode(segment: Segment, reader: AudioReader) -> str:
-        samples = reader.read(segment.recording, segment.start_s, segment.end_s)
+        # faster-whisper fills what is missing of 30 s with zeros in the features, which no model was trained on;
+        # silence in the samples is what the source is given too.
+        samples = clip(segment, reader)
         found, _ = whisper.transcribe(
             samples,
             language=segment.language,

@@ -45,7 +45,7 @@ def read_data(
     table = SourceTable(source=data, limit_rows=limit_rows)
     fallback = language or generation.language or (None if vocabulary.multilingual else "en")
     chosen = task or generation.task or "transcribe"
-    return read_sources([table], vocabulary, reader, language=fallback, task=chosen, origin="--data")
+    return read_sources([table], vocabulary, reader, language=fallback, task=chosen, origin="data")
 
 
 def evaluate_model(

@@ -7,14 +7,13 @@ Exit codes: 0 done; 1 the work failed; 2 the input or the recipe is wrong; 3 sto
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 from collections.abc import Sequence
 
 import typer
 
 from whispertune.cli import evaluate, export, init, train, transcribe
+from whispertune.cli.quiet import quieten
 from whispertune.errors import WhispertuneError
 
 INTERRUPTED = 3
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
-    _quieten()
+    quieten()
     try:
         app(given, standalone_mode=False)
     except WhispertuneError as error:
@@ -81,14 +80,6 @@ def _fail(message: str, code: int, error: BaseException | None) -> int:
         traceback.print_exception(error)
     print(f"whispertune: {message}", file=sys.stderr)
     return code
-
-
-def _quieten() -> None:
-    """The libraries' notes on their own internals are not for our users; ours say what matters."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("CT2_VERBOSE", "-1")
-    logging.getLogger("faster_whisper").setLevel(logging.ERROR)
 
 
 def run() -> None:

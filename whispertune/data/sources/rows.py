@@ -91,6 +91,7 @@ def language_of(own: str | None, spec: SourceSpec, where: str) -> str:
     """The language of a row: its own, else that of the source."""
     language = own or spec.language
     if not language:
-        fix = f'set language = "sv" (or whichever it is) in {spec.origin or "the source"}, or give each row its own'
+        place = spec.origin or "the source"
+        fix = f'set language = "sv" (or whichever it is) in {place}, or --language, or give each row its own'
         raise DataError("nothing says which language this is", where=where, fix=fix)
     return language
