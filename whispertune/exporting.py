@@ -14,7 +14,7 @@ from typing import Any
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Segment
-from whispertune.decode.engines import Engine, best_device, live_engine, load_live
+from whispertune.decode.engines import Engine, best_device, live_engine, load_live, suppressed_tokens
 from whispertune.errors import AudioError, InputError, VerificationError
 from whispertune.evaluation import clip, decode_segments
 from whispertune.model.export import EXPORTERS, write_export
@@ -22,6 +22,7 @@ from whispertune.model.generation import Generation
 from whispertune.model.load import ModelFolder
 from whispertune.reporting import Reporter
 from whispertune.score.wer import score
+from whispertune.windows.tokens import Vocabulary
 
 TOLERANCES = {"float32": 0.5, "float16": 0.5, "int8": 1.0, "int8_float16": 1.0}  # WER points from the source
 ENOUGH_WORDS = 500
@@ -160,7 +161,7 @@ def _open_faster_whisper(out: Path) -> Decode:
     from faster_whisper import WhisperModel
 
     whisper = WhisperModel(str(out), device="auto")
-    suppress = list(Generation.from_folder(out).suppress)
+    suppress = suppressed_tokens(Vocabulary.from_file(out / "tokenizer.json"), Generation.from_folder(out))
 
     def decode(segment: Segment, reader: AudioReader) -> str:
         # faster-whisper fills what is missing of 30 s with zeros in the features, which no model was trained on;

@@ -7,14 +7,15 @@ report = export_model("my-run", "ct2", Path("deployed"))
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from whispertune.data.audio import AudioReader
-from whispertune.data.captions import WRITERS, write_captions
+from whispertune.data.captions import WRITERS, Cue, write_captions
 from whispertune.data.problems import summary
 from whispertune.data.segments import SourceData
+from whispertune.decode.cues import MAX_LINES, wrap
 from whispertune.decode.engines import open_engine
 from whispertune.decode.transcribe import Options, Transcript, open_transcriber
 from whispertune.errors import DataError, InputError
@@ -29,6 +30,8 @@ from whispertune.reporting import Reporter
 from whispertune.train.run import Run
 from whispertune.train.splits import read_sources
 from whispertune.windows.tokens import Vocabulary
+
+DISPLAYED = (".vtt", ".srt")  # formats whose lines are shown as they stand
 
 
 def read_data(
@@ -141,9 +144,17 @@ def transcribe_files(
             transcript = transcribe(samples, path, _watch(tell, path.name))
             for file in files:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                write_captions(file, transcript.cues, language=transcript.language)
+                cues = _on_lines(transcript.cues, options) if file.suffix in DISPLAYED else transcript.cues
+                write_captions(file, cues, language=transcript.language)
             results.append(Transcribed(transcript, tuple(files)))
     return results
+
+
+def _on_lines(cues: Sequence[Cue], options: Options) -> list[Cue]:
+    """Sentences on balanced lines of at most the characters asked for; other cues stay as the model cut them."""
+    if options.cues != "sentence":
+        return list(cues)
+    return [replace(cue, text=wrap(cue.text, options.max_line_characters, MAX_LINES)) for cue in cues]
 
 
 def _watch(tell: Reporter, name: str) -> Callable[[float, float], None]:

@@ -277,18 +277,23 @@ def _write_vtt(cues: Sequence[Cue], language: str | None) -> str:
     blocks = ["WEBVTT\n"]
     for cue in cues:
         voice = f"<v {_escape(clean_text(cue.speaker))}>" if cue.speaker else ""
-        blocks.append(f"{_timing(cue, '.')}\n{voice}{_escape(clean_text(cue.text))}\n")
+        blocks.append(f"{_timing(cue, '.')}\n{voice}{_escape(_display(cue.text))}\n")
     return "\n".join(blocks)
 
 
 def _write_srt(cues: Sequence[Cue], language: str | None) -> str:
     blocks = []
     for number, cue in enumerate(cues, start=1):
-        text = clean_text(cue.text)
+        text = _display(cue.text)
         # Players show entities as they stand, so they are written only where the text would read otherwise.
-        text = text if _srt_text(text) == text else _escape(text).replace("{", "&#123;")
+        text = text if _srt_text(text) == clean_text(text) else _escape(text).replace("{", "&#123;")
         blocks.append(f"{number}\n{_timing(cue, ',')}\n{text}\n")
     return "\n".join(blocks)
+
+
+def _display(text: str) -> str:
+    """The text as it is to be shown, its lines kept; read back, they are joined."""
+    return "\n".join(line for line in map(clean_text, text.split("\n")) if line)
 
 
 def _write_txt(cues: Sequence[Cue], language: str | None) -> str:

@@ -22,6 +22,7 @@ from whispertune.data.captions import Cue, Word
 from whispertune.errors import DataError
 from whispertune.languages import is_unspaced
 
+MAX_LINES: Final = 2
 PAUSE_S: Final = 1.0  # a longer silence ends a cue
 _CLAUSE_PAUSE_S: Final = 0.2  # a longer silence is as good a place to cut as a comma
 
@@ -57,7 +58,7 @@ class _Limits:
 
 
 def by_sentence(
-    cues: Sequence[Cue], *, max_duration_s: float = 7.0, max_line_characters: int = 42, max_lines: int = 2
+    cues: Sequence[Cue], *, max_duration_s: float = 7.0, max_line_characters: int = 42, max_lines: int = MAX_LINES
 ) -> tuple[Cue, ...]:
     """Regroup decoded cues into sentences that fit the screen; every word stands in one cue, in order.
 

@@ -53,6 +53,14 @@ class LiveModel:
     generation: Generation
 
 
+def suppressed_tokens(vocabulary: Vocabulary, generation: Generation) -> list[int]:
+    """What is never generated in a text without times: the model's list, and the timestamps.
+
+    A model hardly writes one unasked, but transformers takes it for a place to seek to and decodes on from there.
+    """
+    return [*generation.suppress, *range(vocabulary.no_timestamps + 1, vocabulary.size)]
+
+
 class CTranslate2Engine:
     """ctranslate2.models.Whisper on all cores, or on the GPU where there is one."""
 
@@ -61,6 +69,7 @@ class CTranslate2Engine:
     def __init__(self, whisper: Any, vocabulary: Vocabulary, generation: Generation) -> None:
         self.whisper, self.vocabulary, self.generation = whisper, vocabulary, generation
         self.n_mels = int(whisper.n_mels)
+        self.suppress = suppressed_tokens(vocabulary, generation)
 
     def decode(self, mel: torch.Tensor, language: str, task: str, beams: int = 1) -> list[str]:
         from ctranslate2 import StorageView
@@ -72,7 +81,7 @@ class CTranslate2Engine:
             beam_size=beams,
             max_length=MAX_LENGTH,
             suppress_blank=True,
-            suppress_tokens=[-1],  # the lists of its config.json
+            suppress_tokens=self.suppress,
         )
         return [self.vocabulary.decode(result.sequences_ids[0]) for result in results]
 
@@ -88,7 +97,7 @@ class TransformersEngine:
         self.model, self.vocabulary, self.generation = live.model, live.vocabulary, live.generation
         self.n_mels = live.shape.n_mels
         self.settings = deepcopy(live.model.generation_config)
-        self.settings.suppress_tokens = list(live.generation.suppress) or None
+        self.settings.suppress_tokens = suppressed_tokens(live.vocabulary, live.generation)
         self.settings.begin_suppress_tokens = list(live.generation.begin_suppress) or None
         self.settings.max_length, self.settings.max_new_tokens = None, MAX_NEW_TOKENS
         self.settings.return_timestamps = False
