@@ -54,3 +54,11 @@ def test_imports_point_one_way(room: str) -> None:
                 parts = (node.module or "").split(".")
                 if len(parts) > 2:
                     assert parts[1] in ROOMS[room], f"{path} imports {node.module}"
+
+
+def test_the_readme_names_every_file_of_the_package() -> None:
+    readme = (PACKAGE.parent / "README.md").read_text()
+    tree = readme[readme.index("## Where things are") :]
+    for path in PACKAGE.rglob("*.py"):
+        if path.read_text().strip() and path.parent.name != "whispertune":
+            assert f" {path.name}" in tree or f"/{path.name}" in tree, path

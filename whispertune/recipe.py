@@ -257,6 +257,10 @@ def _value(raw: str) -> Any:
 
 
 def _absolute(tree: dict[str, Any], folder: Path) -> None:
+    """Make paths absolute that are relative to the recipe: those of data, and the model's where it is a folder."""
+    model = tree.get("model")
+    if isinstance(model, str) and (folder / model).is_dir():
+        tree["model"] = str((folder / model).resolve())
     data = tree.get("data")
     for rows in data.values() if isinstance(data, dict) else ():
         for row in rows if isinstance(rows, list) else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,20 @@ def test_a_damaged_checkpoint_is_passed_over(
     assert last(run).progress.step == 4
     fine_tune(recipe, run, resume=True)
     assert lines(run) == lines(uninterrupted)
+
+
+def test_without_any_checkpoint_it_starts_over(
+    tiny: ModelFolder, noises: Path, tmp_path: Path, uninterrupted: Run
+) -> None:
+    """As after a kill before the first save: the base model's figures are kept, the steps are done again."""
+    run, recipe = Run(tmp_path / "run"), recipe_for(tiny, noises)
+    with pytest.raises(Interrupted):
+        fine_tune(recipe, run, reporter=StopAfter(1))
+    shutil.rmtree(run.checkpoints)
+    base = (run.folder / "evaluations" / "base.json").stat().st_mtime_ns
+    fine_tune(recipe, run, resume=True)
+    assert lines(run) == lines(uninterrupted)
+    assert (run.folder / "evaluations" / "base.json").stat().st_mtime_ns == base
 
 
 def test_a_run_is_never_begun_twice_nor_resumed_as_another(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:

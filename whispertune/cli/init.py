@@ -84,7 +84,7 @@ def init(
     text = TEMPLATE.format(
         recipe=recipe,
         name=_text(run.resolve().name),
-        model=_text(model),
+        model=_text(_relative(Path(model), run) if Path(model).is_dir() else model),
         language=_text(language or "en"),
         train=tables["train"],
         dev=tables["dev"],
@@ -100,9 +100,12 @@ def init(
 
 
 def _tables(split: str, paths: list[Path], run: Path) -> str:
-    return "\n".join(
-        SOURCE.format(split=split, source=_text(Path(os.path.relpath(path, run)).as_posix())) for path in paths
-    )
+    return "\n".join(SOURCE.format(split=split, source=_text(_relative(path, run))) for path in paths)
+
+
+def _relative(path: Path, run: Path) -> str:
+    """The path as seen from the recipe."""
+    return Path(os.path.relpath(path, run)).as_posix()
 
 
 def _text(value: str) -> str:

@@ -132,6 +132,7 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
             progress = checkpoint.progress
             module.load_state_dict(checkpoint.weights(), strict=False)  # the tied projection is not stored
             optimizer.load_state_dict(checkpoint.optimizer())
+        if resume:
             run.rewind_metrics(progress.step, progress.evaluated_step)
             tell.say(f"resumed after step {progress.step} of {plan.total_steps}")
 
@@ -188,7 +189,9 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
                 report = _report(step, progress, plan.total_steps, loss, rate, float(grad_norm or 0.0), seconds)
                 run.add_step(report)
                 tell.step(report)
-                if progress.step % recipe.checkpoints.every_steps == 0:
+                last = progress.step == plan.total_steps
+                regular = last or progress.step % recipe.checkpoints.every_steps == 0
+                if regular and not dev.due(progress.step, plan.total_steps):  # an evaluation saves when it is done
                     save()
 
         # --- the figures after, from the weights that were kept ----------------------------------------------

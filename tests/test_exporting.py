@@ -1,0 +1,79 @@
+"""An export is verified in its runtime, or it did not happen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from whispertune.cli import main
+from whispertune.errors import InputError, VerificationError
+from whispertune.exporting import enough_clips, export
+from whispertune.model import export as writers
+from whispertune.model.formats import ctranslate2 as ct2
+from whispertune.model.load import ModelFolder
+from whispertune.service import export_model, read_data
+
+
+@pytest.mark.parametrize(("to", "quantization"), [("ct2", "int8"), ("transformers", "float16")])
+def test_real_weights_and_speech(to: str, quantization: str, english_read: Path, tmp_path: Path) -> None:
+    report = export_model(
+        "bundled:whisper-base", to, tmp_path / "out", quantization=quantization, data=str(english_read), language="en"
+    )
+    found = report.comparison
+    assert found is not None
+    assert (found.clips, found.words) == (3, 110)
+    assert found.wer_apart <= report.tolerance
+    assert found.wer_source < 30
+    assert (report.folder / "preprocessor_config.json").exists()
+
+
+def test_a_spoiled_export_is_removed(
+    tiny: ModelFolder, noises: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(folder: ModelFolder, out: Path, quantization: str) -> None:
+        writers.write_ctranslate2(folder, out, quantization)
+        arrays = ct2.read_model_bin(out / "model.bin")
+        weight = np.array(arrays["decoder/embeddings/weight"])
+        arrays["decoder/embeddings/weight"] = np.roll(weight, 1, axis=0)  # every token means another
+        (out / "model.bin").write_bytes(ct2.model_bin(arrays))
+
+    exporter = replace(writers.EXPORTERS["ct2"], write=spoiled)
+    monkeypatch.setitem(writers.EXPORTERS, "ct2", exporter)
+    monkeypatch.chdir(tmp_path)
+    code = main(
+        ["export", str(tiny.path), "--to", "ct2", "--out", "out", "--data", str(noises / "dev"), "--language", "sv"]
+    )
+    assert code == VerificationError("").exit_code == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_not_verified_is_said(tiny: ModelFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [
+        "export",
+        str(tiny.path),
+        "--to",
+        "transformers",
+        "--out",
+        str(tmp_path / "out"),
+        "--no-verify",
+        "--json",
+    ]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["verified"] is False
+
+
+def test_no_clips_no_export(tiny: ModelFolder, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--data"):
+        export(tiny, "ct2", tmp_path / "out", clips=[])
+    assert not list(tmp_path.iterdir())
+
+
+def test_as_many_clips_as_500_words_need(mboshi: Path, base: ModelFolder, reader: object) -> None:
+    found = read_data(str(mboshi / "dev"), base.vocabulary, base.generation, reader, language="ln")  # type: ignore[arg-type]
+    chosen = enough_clips(found.segments)
+    words = [len(segment.text.split()) for segment in chosen]
+    assert sum(words[:-1]) < 500 <= sum(words)
