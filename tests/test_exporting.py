@@ -18,14 +18,14 @@ from whispertune.model.load import ModelFolder
 from whispertune.service import export_model, read_data
 
 
-@pytest.mark.parametrize(("to", "quantization"), [("ct2", "int8"), ("transformers", "float16")])
+@pytest.mark.parametrize(("to", "quantization"), [("ct2", "float16"), ("transformers", "float16")])
 def test_real_weights_and_speech(to: str, quantization: str, english_read: Path, tmp_path: Path) -> None:
     report = export_model(
         "bundled:whisper-base", to, tmp_path / "out", quantization=quantization, data=str(english_read), language="en"
     )
     found = report.comparison
     assert found is not None
-    assert (found.clips, found.words) == (3, 110)
+    assert (found.clips, found.words) == (3, 111)
     assert found.wer_apart <= report.tolerance
     assert found.wer_source < 30
     assert (report.folder / "preprocessor_config.json").exists()
