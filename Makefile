@@ -34,7 +34,7 @@ benchmark: setup
 
 # Rewrites requirements.lock from what is installed; on purpose, never as part of anything else.
 lock: setup
-	$(BIN)/pip freeze --exclude-editable --exclude whispertune | sed 's/^torch==\([0-9.]*\).*/torch==\1/' > requirements.lock
+	$(BIN)/pip freeze --all --exclude-editable --exclude pip | sed 's/^torch==\([0-9.]*\).*/torch==\1/' > requirements.lock
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache demo-run

@@ -19,9 +19,9 @@ from demo.speech import synthesise
 from whispertune.cli.quiet import quieten
 from whispertune.cli.screen import Screen, evaluation_table
 from whispertune.data.audio import AudioReader
-from whispertune.data.captions import Cue, read_captions, write_captions
+from whispertune.data.captions import read_captions, write_captions
 from whispertune.decode.transcribe import Options, open_transcriber
-from whispertune.errors import WhispertuneError
+from whispertune.errors import InputError, WhispertuneError
 from whispertune.evaluation import Evaluation
 from whispertune.recipe import Recipe, load_recipe
 from whispertune.score.terms import TermScores, load_terms, score_terms
@@ -40,6 +40,8 @@ def main(folder: Path) -> int:
     console = Console(highlight=False)
     start = time.perf_counter()
     if folder.exists():
+        if not (folder / "data" / "terms.txt").exists():
+            raise InputError("this folder is not the demo's", where=str(folder), fix="give a new one")
         shutil.rmtree(folder)
     data, run = folder / "data", Run(folder / "run")
     console.rule("1  a vocabulary, read out")
@@ -123,17 +125,15 @@ def _captions(console: Console, recording: Path, recipe: Recipe, run: Run) -> No
         transcript = open_transcriber(model, Options(language="en"))(samples, recording, None)
         path = run.folder / f"dev.{name}.vtt"
         write_captions(path, transcript.cues, language=transcript.language)
-        console.print(f"captions {name}: {path}, {len(transcript.cues)} cues; they begin: {_begin(transcript.cues)}")
-
-
-def _begin(cues: Sequence[Cue]) -> str:
-    return cues[0].text if cues else "(nothing)"
+        begin = transcript.cues[0].text if transcript.cues else "(nothing)"
+        console.print(f"captions {name}: {path}, {len(transcript.cues)} cues; they begin: {begin}", markup=False)
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo-run")))
     except WhispertuneError as error:
-        sys.exit(f"demo: {error}")
+        print(f"demo: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(3)

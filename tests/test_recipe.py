@@ -54,6 +54,19 @@ def test_overrides(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert load_recipe(path, ["data.test.0.source=t"]).data.test[0].source == str(tmp_path / "t")
 
 
+def test_overrides_of_tables_that_the_recipe_does_not_have(path: Path, tmp_path: Path) -> None:
+    path.write_text("\ufeff" + GOOD.replace("[train]\nepochs = 2\n", ""))
+    recipe = load_recipe(path, ["train.epochs=3", "evaluation.beams=2", 'data.dev.0.source="/with space"'])
+    assert (recipe.train.epochs, recipe.evaluation.beams) == (3, 2)
+    assert recipe.data.dev[0].source == "/with space"
+
+
+def test_a_model_folder_is_relative_to_the_recipe_too(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    path.write_text(GOOD.replace("openai/whisper-small", "weights"))
+    assert load_recipe(path).model == str(tmp_path / "weights")
+
+
 def test_the_resolved_recipe_is_the_same_recipe(path: Path, tmp_path: Path) -> None:
     recipe = load_recipe(path, ["train.steps=7"])
     save_recipe(recipe, tmp_path / "resolved.toml")
@@ -65,6 +78,7 @@ def test_the_resolved_recipe_is_the_same_recipe(path: Path, tmp_path: Path) -> N
     [
         ("lerning_rate = 1e-5", ":16", "did you mean 'train.learning_rate'"),
         ("learning_rate = -1", ":16", "greater than 0"),
+        ("learning_rate = inf", ":16", "finite number"),
         ('epochs_ = "three"', ":16", "did you mean 'train.epochs'"),
         ("timestamps_share = 0.3", ":16", "did you mean 'windows.timestamps_share'"),
         ("step_segments = 8\nstep_windows = 2", ":14", "not both"),

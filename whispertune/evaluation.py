@@ -22,6 +22,7 @@ from whispertune.data.segments import Problem, Segment
 from whispertune.decode.engines import Engine
 from whispertune.errors import AudioError, DataError
 from whispertune.score.wer import Scores, UtteranceScore, score
+from whispertune.windows.batches import read_whole
 from whispertune.windows.features import WINDOW_SAMPLES, log_mel
 
 Progress = Callable[[int, int], None]  # (rows done, rows in all)
@@ -152,7 +153,7 @@ def _batches(segments: Sequence[Segment], size: int) -> list[list[Segment]]:
 
 def clip(segment: Segment, reader: AudioReader) -> np.ndarray:
     """The segment's audio with silence after it: float32, (480_000,)."""
-    samples = reader.read(segment.recording, segment.start_s, segment.end_s)[:WINDOW_SAMPLES]
+    samples = read_whole(reader, segment.recording, segment.start_s, segment.end_s)[:WINDOW_SAMPLES]
     return np.pad(samples, (0, WINDOW_SAMPLES - len(samples)))
 
 

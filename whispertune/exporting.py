@@ -17,7 +17,7 @@ from whispertune.data.segments import Segment
 from whispertune.decode.engines import Engine, best_device, live_engine, load_live, suppressed_tokens
 from whispertune.errors import AudioError, InputError, VerificationError
 from whispertune.evaluation import clip, decode_segments
-from whispertune.model.export import EXPORTERS, write_export
+from whispertune.model.export import EXPORTERS, check_export
 from whispertune.model.generation import Generation
 from whispertune.model.load import ModelFolder
 from whispertune.reporting import Reporter
@@ -92,22 +92,29 @@ def export(
 
     Raises:
         InputError: no such format, a folder in use, or no clips to compare on.
-        VerificationError: the runtime's WER is too far from the source's; the folder is removed.
+        VerificationError: the runtime's WER is too far from the source's; nothing is written.
     """
     if clips is not None and not clips:
         raise InputError("no clips to verify the export with", fix="give some with --data, or --no-verify")
-    chosen = write_export(folder, to, out, quantization)
-    runtime = EXPORTERS[to].runtime
+    chosen = check_export(to, out, quantization)
+    exporter = EXPORTERS[to]
+    partial = out.with_name(f".{out.name}.partial")  # an export is verified or it did not happen
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     try:
+        exporter.write(folder, partial, chosen)
         compared = None
         if clips is not None:
-            compared = compare(folder, RUNTIMES[to](out), clips, reporter or Reporter())
-        size = sum(file.stat().st_size for file in out.iterdir())
-        report = ExportReport(out, to, chosen, size, runtime, TOLERANCES[chosen], compared)
+            compared = compare(folder, RUNTIMES[to](partial), clips, reporter or Reporter())
+        size = sum(file.stat().st_size for file in partial.iterdir())
+        report = ExportReport(out, to, chosen, size, exporter.runtime, TOLERANCES[chosen], compared)
         _check(report)
     except BaseException:
-        shutil.rmtree(out, ignore_errors=True)  # an export is verified or it did not happen
+        shutil.rmtree(partial, ignore_errors=True)
         raise
+    if out.exists():
+        out.rmdir()  # empty
+    partial.rename(out)
     return report
 
 
@@ -118,7 +125,7 @@ def _check(report: ExportReport) -> None:
             f"{report.runtime} is {found.wer_apart:.2f} WER away from the source ({found.wer_export:.2f} against "
             f"{found.wer_source:.2f} on {found.words} words; allowed: {report.tolerance})",
             where=str(report.folder),
-            fix=f"the folder was removed; try a finer --quantization. First difference: {found.first_difference}",
+            fix=f"nothing was written; try a finer --quantization. First difference: {found.first_difference}",
         )
 
 

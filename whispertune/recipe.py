@@ -29,7 +29,7 @@ Count = Annotated[int, Field(ge=1)]
 class Table(BaseModel):
     """A table of the recipe: frozen, and without room for unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SourceTable(Table):
@@ -131,7 +131,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: what is wrong, in which line or override, and what would be right.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         tree = tomllib.loads(text)
     except OSError as error:
         raise RecipeError(
@@ -230,22 +230,17 @@ def _override(tree: dict[str, Any], override: str) -> None:
     keys = dotted.strip().split(".")
     if not separator or not all(keys):
         raise RecipeError(f"not an override: {override!r}", fix="write key.sub=value, for example train.epochs=3")
-    if keys[0] == "data" and keys[-1] == "source":
-        raw = str((Path.cwd() / Path(raw).expanduser()).resolve())
     node: Any = tree
     try:
-        for key in keys[:-1]:
-            node = node[int(key)] if isinstance(node, list) else node.setdefault(key, _empty(key))
-        if isinstance(node, list):
-            node[int(keys[-1])] = _value(raw)
-        else:
-            node[keys[-1]] = _value(raw)
+        for depth, key in enumerate(keys[:-1]):
+            empty: Any = [{}] if keys[0] == "data" and depth == 1 else {}
+            node = node[int(key)] if isinstance(node, list) else node.setdefault(key, empty)
+        value = _value(raw)
+        if keys[0] == "data" and keys[-1] == "source":
+            value = str((Path.cwd() / Path(str(value)).expanduser()).resolve())
+        node[int(keys[-1]) if isinstance(node, list) else keys[-1]] = value
     except (IndexError, ValueError, TypeError, AttributeError) as error:
         raise RecipeError(f"the recipe has nothing at {dotted!r}", where=override) from error
-
-
-def _empty(key: str) -> Any:
-    return [{}] if key in Data.model_fields and key != "max_bad_share" else {}
 
 
 def _value(raw: str) -> Any:

@@ -84,7 +84,7 @@ def evaluate_model(
             tell.say(summary(found, data))
         if not found.segments:
             raise DataError("no usable segments", where=data)
-        return evaluate_segments(
+        evaluation = evaluate_segments(
             opened,
             found.segments,
             reader,
@@ -92,6 +92,7 @@ def evaluate_model(
             beams=beams,
             progress=lambda done, total: tell.evaluating(model, done, total),
         )
+        return replace(evaluation, problems=(*found.problems, *evaluation.problems))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +129,15 @@ def transcribe_files(
     Raises:
         InputError: unknown format, or a file that would be overwritten; checked before anything is decoded.
     """
+    formats = [name.strip() for name in formats]
     for name in formats:
         if name not in WRITERS:
             raise InputError(f"unknown format {name!r}", where="--format", fix=f"one of {', '.join(WRITERS)}")
     targets = [[(out or path.parent) / f"{path.stem}.{name}" for name in formats] for path in recordings]
-    for target in (target for row in targets for target in row):
+    everything = [target for row in targets for target in row]
+    for target in everything:
+        if everything.count(target) > 1:
+            raise InputError("two recordings would be written to the same file", where=str(target), fix="rename one")
         if target.exists() and not overwrite:
             raise InputError("the file is there already", where=str(target), fix="--overwrite, or --out elsewhere")
     tell = reporter or Reporter()

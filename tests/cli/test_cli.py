@@ -105,6 +105,15 @@ def test_a_stopped_run_exits_with_3_and_can_be_resumed(tiny: ModelFolder, noises
     assert steps == list(range(1, 61))
 
 
+def test_ctrl_c_is_no_success(mboshi: Path) -> None:
+    command = [sys.executable, "-m", "whispertune", "evaluate", "bundled:whisper-base", str(mboshi / "dev")]
+    process = subprocess.Popen([*command, "--language", "ln"], stderr=subprocess.PIPE, text=True)
+    time.sleep(6)  # whatever it is at by then
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in errors) == (3, False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -115,6 +124,8 @@ def test_a_stopped_run_exits_with_3_and_can_be_resumed(tiny: ModelFolder, noises
         (["export", "bundled:whisper-base", "--to", "cassette", "--out", "x", "--no-verify"], "one of ct2"),
         (["export", "bundled:whisper-base", "--to", "ct2", "--out", "x"], "--data"),
         (["transcribe", "nowhere.mp3", "--model", "bundled:whisper-base", "--format", "docx"], "one of vtt"),
+        (["transcribe", "a/x.wav", "b/x.wav", "--model", "bundled:whisper-base", "--out", "o"], "the same file"),
+        (["transcribe", "x.wav", "--model", "bundled:whisper-tiny.en", "--task", "translate"], "does not translate"),
         (["evaluate"], "Missing argument"),
         (["evaluate", "--beams", "0", "a", "b"], "beams"),
     ],

@@ -124,6 +124,13 @@ def test_suppressed_tokens_of_the_training_text_are_allowed(base: ModelFolder) -
     assert Generation(language="sv").speaking(None, None).language is None
 
 
+def test_a_script_that_begins_with_a_suppressed_token_may_begin(base: ModelFolder) -> None:
+    """Byte 0xE0 is token 220, which may not come first by default: Telugu could never begin."""
+    first = base.vocabulary.encode("\u0c28\u0c2e\u0c38\u0c4d\u0c24\u0c47", "te")[0]
+    assert first in base.generation.begin_suppress
+    assert base.generation.allowing((), [first]).begin_suppress == (base.vocabulary.end,)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_one_clear_error(tmp_path: Path, data: st.DataObject) -> None:

@@ -126,6 +126,18 @@ def test_without_any_checkpoint_it_starts_over(
     assert (run.folder / "evaluations" / "base.json").stat().st_mtime_ns == base
 
 
+def test_a_start_that_came_to_nothing_leaves_no_figures(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
+    """The base model was measured, then the run was stopped before its first step and begun again otherwise."""
+    run = Run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        fine_tune(recipe_for(tiny, noises), run, reporter=StopAfter(1))
+    shutil.rmtree(run.checkpoints)
+    run.metrics.unlink()
+    spoiled = run.folder / "evaluations" / "base.json"
+    spoiled.write_text(spoiled.read_text().replace('"rows": 3', '"rows": 99'))
+    assert fine_tune(recipe_for(tiny, noises, epochs=1), run).base.scores.rows == 3
+
+
 def test_a_run_is_never_begun_twice_nor_resumed_as_another(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     with pytest.raises(InputError, match="no run to resume"):

@@ -17,6 +17,7 @@ from whispertune.cli.quiet import quieten
 from whispertune.errors import WhispertuneError
 
 INTERRUPTED = 3
+TYPER_INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,11 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = [argument for argument in given if argument != "--debug"]
     quieten()
     try:
-        app(given, standalone_mode=False)
+        code = app(given, standalone_mode=False)
     except WhispertuneError as error:
         return _fail(str(error), error.exit_code, error if debug else None)
-    except KeyboardInterrupt:
-        return _fail("stopped", INTERRUPTED, None)
     except BrokenPipeError:  # whoever read our output has enough
         sys.stderr.close()
         return 1
@@ -58,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.exit_code
     except Exception as error:
         return _other(error, debug)
-    return 0
+    return _fail("stopped", INTERRUPTED, None) if code == TYPER_INTERRUPTED else int(code or 0)
 
 
 def _other(error: Exception, debug: bool) -> int:

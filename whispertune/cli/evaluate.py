@@ -27,11 +27,14 @@ def evaluate(
     [bold]whispertune evaluate bundled:whisper-base recordings/ --language sv --terms terms.txt[/bold]
     """
     from whispertune.cli.screen import Screen, print_evaluations, print_json
+    from whispertune.errors import InputError
     from whispertune.score.terms import load_terms, score_terms
     from whispertune.score.wer import write_utterances
     from whispertune.service import evaluate_model
 
     wanted = load_terms(terms) if terms else ()
+    if out and not out.parent.is_dir():
+        raise InputError("there is no such folder", where=str(out.parent), fix="make it, or choose another --out")
     with Screen() as screen:
         found = evaluate_model(
             model,
@@ -54,4 +57,5 @@ def evaluate(
         return
     print_evaluations({model: found})
     if counted:
-        typer.echo(f"terms: {counted.hits} of {counted.occurrences} right ({counted.recall:.1f} %)")
+        share = "none of them is said" if counted.recall is None else f"{counted.recall:.1f} %"
+        typer.echo(f"terms: {counted.hits} of {counted.occurrences} right ({share})")

@@ -26,7 +26,7 @@ class Screen(Reporter):
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[note]}"),
@@ -52,7 +52,7 @@ class Screen(Reporter):
             self.progress.remove_task(self._tasks.pop(what))
 
     def say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True)
+        self.console.print(text, soft_wrap=True, markup=False)
 
     def step(self, report: StepReport) -> None:
         note = (

@@ -167,14 +167,6 @@ def load_live(folder: ModelFolder, dropout: float = 0.0) -> LiveModel:
     return LiveModel(folder.load(dropout), folder.shape, folder.vocabulary, folder.tokenizer_json, folder.generation)
 
 
-def ctranslate2_settings(path: Path) -> tuple[Generation, Vocabulary]:
-    """Settings of a CTranslate2 folder: our exports carry generation_config.json, others only the lists."""
-    vocabulary = Vocabulary.from_file(path / "tokenizer.json")
-    if (path / "generation_config.json").exists():
-        return Generation.from_folder(path), vocabulary
-    return Generation.from_ctranslate2(path), vocabulary
-
-
 def open_engine(kind: str, name: str) -> Engine:
     """An engine on a model by name; a CTranslate2 folder is decoded as it is, int8 too.
 
@@ -183,8 +175,8 @@ def open_engine(kind: str, name: str) -> Engine:
     """
     path = Path(name).expanduser()
     if kind == "ctranslate2" and path.is_dir() and is_ctranslate2(path):
-        generation, vocabulary = ctranslate2_settings(path)
-        return CTranslate2Engine(_whisper(str(path)), vocabulary, generation)
+        vocabulary = Vocabulary.from_file(path / "tokenizer.json")
+        return CTranslate2Engine(_whisper(str(path)), vocabulary, Generation.from_ctranslate2(path))
     folder = find_model(name)
     live = load_live(folder)
     if kind == "transformers":

@@ -7,6 +7,7 @@ write_captions(Path("talk.vtt"), transcript.cues)
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -21,7 +22,6 @@ from whispertune.decode.engines import (
     ENGINES,
     MAX_NEW_TOKENS,
     best_device,
-    ctranslate2_settings,
     live_files,
     load_live,
 )
@@ -77,12 +77,12 @@ def open_transcriber(name: str, options: Options) -> Transcriber:
     path = Path(name).expanduser()
     if options.engine == "ctranslate2":
         if path.is_dir() and is_ctranslate2(path):
-            return _FasterWhisper(_faster_whisper(str(path)), options, *ctranslate2_settings(path))
+            vocabulary = Vocabulary.from_file(path / "tokenizer.json")
+            return _FasterWhisper(_faster_whisper(str(path)), options, Generation.from_ctranslate2(path), vocabulary)
         live = load_live(find_model(name))
-        preprocessor = (find_model(name).path / "preprocessor_config.json").read_bytes()
         files = live_files(live) | {
             "tokenizer.json": live.tokenizer_json,
-            "preprocessor_config.json": preprocessor,
+            "preprocessor_config.json": json.dumps({"feature_size": live.shape.n_mels}).encode(),
         }
         whisper = _faster_whisper(name, files=files, compute_type="float32")
         return _FasterWhisper(whisper, options, live.generation, live.vocabulary)
@@ -102,7 +102,9 @@ def _speech(options: Options, generation: Generation, vocabulary: Vocabulary) ->
     language = options.language or generation.language or (None if vocabulary.multilingual else "en")
     if language is not None:
         vocabulary.check_language(language, where="--language")
-    return language, options.task or generation.task or "transcribe"
+    task = options.task or generation.task or "transcribe"
+    vocabulary.check_task(task, where="--task")
+    return language, task
 
 
 class _FasterWhisper:

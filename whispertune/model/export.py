@@ -8,7 +8,6 @@ To add a format, write a function `(folder, out, quantization)` and name it in `
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +84,8 @@ EXPORTERS = {
 }
 
 
-def write_export(folder: ModelFolder, to: str, out: Path, quantization: str | None) -> str:
-    """Write an export into a folder that must be new or empty; gives the quantization that was used.
+def check_export(to: str, out: Path, quantization: str | None) -> str:
+    """The quantization to use, where the format has it and `out` is new or empty.
 
     Raises:
         InputError: no such format or quantization, or the folder is in use.
@@ -103,11 +102,4 @@ def write_export(folder: ModelFolder, to: str, out: Path, quantization: str | No
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("the folder for the export is not empty", where=str(out), fix="give a new one with --out")
-    temporary = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    exporter.write(folder, temporary, chosen)
-    if out.exists():
-        out.rmdir()
-    temporary.rename(out)
     return chosen

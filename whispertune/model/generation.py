@@ -1,7 +1,7 @@
 """Generation settings: what a model's folder says about decoding, read and written in one place.
 
     settings = Generation.from_folder(folder)
-    settings = settings.allowing(tokens_of_training_text).speaking("sv", "transcribe")
+    settings = settings.allowing(tokens, first_tokens).speaking("sv", "transcribe")
     write_generation(folder, settings, vocabulary)
 
 Whisper's default lists suppress tokens such as `/ : ( ) # _` and quotes. A model that is trained on texts
@@ -52,7 +52,9 @@ class Generation:
 
     @classmethod
     def from_ctranslate2(cls, folder: Path) -> Generation:
-        """Read CTranslate2's `config.json`, which has the lists under other names and no language."""
+        """Read a CTranslate2 folder: our exports carry generation_config.json, others only lists in config.json."""
+        if (folder / "generation_config.json").exists():
+            return cls.from_folder(folder)
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         return cls(
             suppress=tuple(content.get("suppress_ids") or ()),
@@ -60,9 +62,13 @@ class Generation:
             alignment_heads=tuple((int(a), int(b)) for a, b in content.get("alignment_heads") or ()),
         )
 
-    def allowing(self, tokens: Collection[int]) -> Generation:
-        """The same, with these tokens no longer suppressed."""
-        return replace(self, suppress=tuple(token for token in self.suppress if token not in tokens))
+    def allowing(self, tokens: Collection[int], first: Collection[int] = ()) -> Generation:
+        """The same, with these tokens no longer suppressed, and those of `first` not at the beginning either."""
+        return replace(
+            self,
+            suppress=tuple(token for token in self.suppress if token not in tokens),
+            begin_suppress=tuple(token for token in self.begin_suppress if token not in first),
+        )
 
     def speaking(self, language: str | None, task: str | None) -> Generation:
         """The same, for one language and task."""

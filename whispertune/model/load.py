@@ -120,8 +120,12 @@ def _from_hub(name: str) -> Path:
 def _converted(folder: Path) -> Path:
     with (folder / "model.bin").open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    settings = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
-    return filled(cache_folder() / f"transformers-{digest[:16]}-{settings[:8]}", lambda out: _convert(folder, out))
+    settings = hashlib.sha256()
+    for name in ("config.json", "generation_config.json", "tokenizer.json"):
+        if (folder / name).exists():
+            settings.update((folder / name).read_bytes())
+    target = cache_folder() / f"transformers-{digest[:16]}-{settings.hexdigest()[:8]}"
+    return filled(target, lambda out: _convert(folder, out))
 
 
 def _convert(folder: Path, out: Path) -> None:

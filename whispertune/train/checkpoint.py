@@ -73,8 +73,6 @@ def save_checkpoint(
     (temporary / PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
     hashes = {name: _sha256(temporary / name) for name in (WEIGHTS, OPTIMIZER, PROGRESS)}
     (temporary / MANIFEST).write_text(json.dumps(hashes), encoding="utf-8")
-    for file in temporary.iterdir():
-        _sync(file)
     publish(temporary, target)
     for old in sorted(folder.glob("step-*"))[:-KEEP]:
         shutil.rmtree(old)
@@ -82,8 +80,9 @@ def save_checkpoint(
 
 
 def publish(temporary: Path, target: Path) -> None:
-    """Rename a finished folder into place; one of the same name makes way at the last moment."""
-    _sync(temporary)
+    """Sync a finished folder and rename it into place; one of the same name makes way at the last moment."""
+    for path in (*temporary.iterdir(), temporary):
+        _sync(path)
     if target.exists():
         old = target.with_name(f".{target.name}.old")
         shutil.rmtree(old, ignore_errors=True)

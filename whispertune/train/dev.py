@@ -16,6 +16,7 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Segment
 from whispertune.decode.engines import Engine, LiveModel, best_device, live_engine, load_live
 from whispertune.evaluation import Evaluation, decode_segments, evaluate
+from whispertune.evaluation import Progress as Watch
 from whispertune.model.formats.transformers import model_state, write_folder
 from whispertune.model.generation import Generation
 from whispertune.model.load import ModelFolder
@@ -38,9 +39,10 @@ ENGINE_TOLERANCE = 0.5  # of WER, in points, between CTranslate2 and transformer
 def tuned_generation(folder: ModelFolder, segments: Sequence[Segment]) -> Generation:
     """The base model's settings, able to write what the training text holds, for its language and task."""
     vocabulary = folder.vocabulary
-    tokens = {token for each in segments for token in vocabulary.encode(each.text, each.language)}
+    texts = [vocabulary.encode(each.text, each.language) for each in segments]
+    tokens, first = {token for text in texts for token in text}, {text[0] for text in texts}
     languages, tasks = {each.language for each in segments}, {each.task for each in segments}
-    return folder.generation.allowing(tokens).speaking(
+    return folder.generation.allowing(tokens, first).speaking(
         languages.pop() if len(languages) == 1 else None, tasks.pop() if len(tasks) == 1 else None
     )
 
@@ -129,19 +131,23 @@ class DevSet:
     def _finish(self, name: str, evaluation: Evaluation) -> Evaluation:
         final = evaluation.of(self.split, biased=name == "tuned" and self.split == "dev")
         self.run.save_evaluation(name, final)
+        self.run.add_problems(final.problems)
         self.tell.evaluated(f"{name} model", final)
         return final
 
     def _evaluate(self, engine: Engine, segments: Sequence[Segment], what: str) -> Evaluation:
+        settings = self.recipe.evaluation
+        return evaluate(
+            engine, segments, self.reader, batch=settings.batch, beams=settings.beams, progress=self._watch(what)
+        ).of("dev", biased=False)
+
+    def _watch(self, what: str) -> Watch:
         def progress(done: int, total: int) -> None:
             self.tell.evaluating(what, done, total)
             if self.stop.requested:
                 raise self.run.interrupted(what)
 
-        settings = self.recipe.evaluation
-        return evaluate(
-            engine, segments, self.reader, batch=settings.batch, beams=settings.beams, progress=progress
-        ).of("dev", biased=False)
+        return progress
 
     def _engine_agrees(self, live: LiveModel, base: Evaluation) -> bool:
         """Decode some clips with transformers too; the engine is used where both score the same."""
@@ -154,7 +160,7 @@ class DevSet:
             self.reader,
             batch=self.recipe.evaluation.batch,
             beams=self.recipe.evaluation.beams,
-            progress=lambda done, total: self.tell.evaluating("the same clips by transformers", done, total),
+            progress=self._watch("the same clips by transformers"),
         )
         theirs = {each.segment.id: each.text for each in hypotheses}
         ours = [each for each in base.utterances if each.id in theirs]

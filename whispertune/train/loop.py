@@ -96,6 +96,8 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
             run.start(recipe, fingerprints)
             run.add_problems([*splits.train.problems, *splits.dev.problems, *splits.test.problems])
 
+        stop.listen()  # from here on there is something to save
+
         # --- plan: the windows of every step, known from the seed alone -------------------------------------
         plan = Plan(
             splits.train.segments,
@@ -170,13 +172,14 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
                     part_loss = wrapped(batch.mel, batch.inputs, batch.targets) / step.target_tokens
                     accelerator.backward(part_loss)
                     loss += part_loss.item()
-                if not math.isfinite(loss):
+                grad_norm = float(accelerator.clip_grad_norm_(wrapped.parameters(), settings.max_grad_norm) or 0.0)
+                if not (math.isfinite(loss) and math.isfinite(grad_norm)):
                     raise TrainingError(
-                        f"the loss of step {progress.step + 1} is {loss}",
+                        f"step {progress.step + 1} has a loss of {loss} and a gradient norm of {grad_norm}; "
+                        f"the weights before it are kept",
                         where=str(run.folder),
-                        fix="lower train.learning_rate, or look at the data; --resume starts from the last checkpoint",
+                        fix="begin anew with --out and a lower train.learning_rate, and look at the data",
                     )
-                grad_norm = accelerator.clip_grad_norm_(wrapped.parameters(), settings.max_grad_norm)
                 optimizer.step()
                 optimizer.zero_grad()
 
@@ -186,7 +189,7 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
                 progress.segments += step.segments
                 progress.speech_seconds += step.speech_seconds
                 progress.seconds_training += seconds
-                report = _report(step, progress, plan.total_steps, loss, rate, float(grad_norm or 0.0), seconds)
+                report = _report(step, progress, plan.total_steps, loss, rate, grad_norm, seconds)
                 run.add_step(report)
                 tell.step(report)
                 last = progress.step == plan.total_steps

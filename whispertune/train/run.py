@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -79,6 +80,9 @@ class Run:
                 fix="--resume to go on, or --out for another folder",
             )
         self.folder.mkdir(parents=True, exist_ok=True)
+        for left in (self.folder / "evaluations", self.model):  # of a start that came to nothing
+            shutil.rmtree(left, ignore_errors=True)
+        self.problems.unlink(missing_ok=True)
         save_recipe(recipe, self.resolved_recipe)
         content = {
             "seed": recipe.seed,
@@ -133,7 +137,9 @@ class Run:
         """Drop the lines that a resumed run will write again."""
         limits = {"step": step, "evaluation": evaluated_step}
         kept = [line for line in self.read_metrics() if line["step"] <= limits[line["kind"]]]
-        self.metrics.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        temporary = self.metrics.with_name(".metrics.jsonl.partial")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        temporary.replace(self.metrics)
 
     def read_evaluation(self, name: str) -> Evaluation | None:
         """An evaluation that was saved whole, or None."""

@@ -1,6 +1,7 @@
 """Stopping when asked: Ctrl-C and SIGTERM let the step finish and the run save itself.
 
 with StopRequest() as stop:
+    stop.listen()
     while not stop.requested: ...
 """
 
@@ -20,10 +21,13 @@ class StopRequest:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
+        return self
+
+    def listen(self) -> None:
+        """From here on a signal is noted instead of ending the process at once."""
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for number, handler in self._before.items():

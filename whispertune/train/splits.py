@@ -20,6 +20,8 @@ from whispertune.recipe import Recipe, SourceTable
 from whispertune.windows.pack import CountTokens, Limits, fits
 from whispertune.windows.tokens import Vocabulary
 
+OVERLAP_S = 0.05  # captions touch each other
+
 
 @dataclass(frozen=True, slots=True)
 class Splits:
@@ -73,6 +75,8 @@ def read_sources(
         problems += data.problems
     for spoken in {segment.language for segment in segments}:
         vocabulary.check_language(spoken, where=origin)
+    for wanted in {segment.task for segment in segments}:
+        vocabulary.check_task(wanted, where=origin)
     return SourceData(tuple(segments), tuple(problems))
 
 
@@ -125,13 +129,20 @@ def _sort_out_overlong(data: SourceData, limits: Limits, count_tokens: CountToke
 
 
 def _check_apart(found: dict[str, SourceData]) -> None:
-    seen: dict[tuple[Path, float], str] = {}
-    for name, data in found.items():
-        for segment in data.segments:
-            key = (segment.recording.resolve(), segment.start_s)
-            if seen.setdefault(key, name) != name:
+    """No stretch of a recording may stand in two splits."""
+    spoken = sorted(
+        (segment.recording.resolve(), segment.start_s, segment.end_s, name)
+        for name, data in found.items()
+        for segment in data.segments
+    )
+    heard: dict[str, tuple[Path, float]] = {}  # split -> the recording it was last seen in, and until when
+    for recording, start_s, end_s, name in spoken:
+        for other, (same, until_s) in heard.items():
+            if other != name and same == recording and until_s - start_s > OVERLAP_S:
                 raise DataError(
-                    f"the same speech is in {seen[key]} and in {name}",
-                    where=f"{segment.recording} at {segment.start_s:.2f} s",
+                    f"the same speech is in {name} and in {other}",
+                    where=f"{recording} at {start_s:.2f} s",
                     fix="figures on speech that was trained on mean nothing: take it out of one of them",
                 )
+        _, until_s = heard[name] if name in heard and heard[name][0] == recording else (recording, 0.0)
+        heard[name] = (recording, max(until_s, end_s))

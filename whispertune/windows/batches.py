@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,9 @@ from whispertune.windows.tokens import Vocabulary
 
 if TYPE_CHECKING:
     import torch
+
+
+MISSING_S = 0.3  # codecs and captions are a little out at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +87,24 @@ def load_window(
     return LoadedWindow(audio, labels, window.segments, window.duration_s, tuple(problems))
 
 
+def read_whole(reader: AudioReader, recording: Path, start_s: float, end_s: float) -> np.ndarray:
+    """A stretch of a recording, all of it: float32, (samples,).
+
+    Raises:
+        AudioError: it does not decode, or the recording ends before the stretch does (its header said more):
+            text over silence would teach a model to invent.
+    """
+    samples = reader.read(recording, start_s, end_s)
+    missing_s = end_s - start_s - len(samples) / SAMPLE_RATE_HZ
+    if missing_s > MISSING_S:
+        raise AudioError(f"ends {missing_s:.2f} s before the speech from {start_s:.2f} s", where=str(recording))
+    return samples
+
+
 def _place_audio(audio: np.ndarray, piece: Piece, reader: AudioReader, *, timestamps: bool) -> None:
     # Without timestamps nothing may be heard that is not written: what follows the last whole cue is silence.
     end_s = piece.end_s if timestamps else piece.written_end_s
-    samples = reader.read(piece.recording, piece.start_s, end_s)
+    samples = read_whole(reader, piece.recording, piece.start_s, end_s)
     begin = round(piece.offset_s * SAMPLE_RATE_HZ)
     room = min(len(samples), WINDOW_SAMPLES - begin)
     audio[begin : begin + room] = samples[:room]

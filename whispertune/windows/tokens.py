@@ -126,13 +126,19 @@ class Vocabulary:
                 fix=f"{hint}for a language it does not know, borrow the code of a related one",
             )
 
+    def check_task(self, task: str, where: str | None = None) -> None:
+        """Raise InputError for a task that the model does not have."""
+        if task not in TASKS:
+            raise InputError(f"unknown task {task!r}", where=where, fix="transcribe or translate")
+        if task != "transcribe" and not self.multilingual:
+            raise InputError("an English-only model does not translate", where=where, fix="use a multilingual model")
+
     def prefix(self, language: str, task: str, *, timestamps: bool) -> list[int]:
         """What decoding is told before the text: start, language, task, and whether times are wanted."""
         self.check_language(language)
+        self.check_task(task)
         ids = [self.start]
         if self.multilingual:
-            if task not in TASKS:
-                raise InputError(f"unknown task {task!r}", fix="transcribe or translate")
             ids += [self.languages[language], self.id(f"<|{task}|>")]
         return ids if timestamps else [*ids, self.no_timestamps]
 
