@@ -142,6 +142,8 @@ def compare(folder: ModelFolder, decode: Decode, clips: Sequence[Segment], tell:
         for done, each in enumerate(source, start=1):
             texts.append(decode(each.segment, reader))
             tell.evaluating("export by its runtime", done, len(source))
+    if not source:
+        raise InputError("none of the clips to verify with decodes", fix="give others with --data")
     ids = [each.segment.id for each in source]
     references = [each.segment.text for each in source]
     language = source[0].segment.language
