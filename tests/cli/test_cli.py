@@ -107,7 +107,12 @@ def test_a_stopped_run_exits_with_3_and_can_be_resumed(tiny: ModelFolder, noises
 
 def test_ctrl_c_is_no_success(mboshi: Path) -> None:
     command = [sys.executable, "-m", "whispertune", "evaluate", "bundled:whisper-base", str(mboshi / "dev")]
-    process = subprocess.Popen([*command, "--language", "ln"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--language", "ln"],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # background shells ignore it
+    )
     time.sleep(6)  # whatever it is at by then
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
