@@ -1,4 +1,4 @@
-"""Training speed and time to quality against a Seq2SeqTrainer script, side by side in one run.
+"""Training speed against a Seq2SeqTrainer script, side by side in one run.
 
     python -m benchmarks.training --train DIR --dev DIR --language ln --baseline hf_seq2seq.py
 

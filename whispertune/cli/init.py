@@ -32,7 +32,7 @@ language = {language}  # Whisper's code; for a language it does not know, that o
 [train]
 epochs = 3
 # step_segments = 16  # a step draws so many segments and packs them into 30 s windows
-# learning_rate = {rate}  # unset: by the size of the model; try four times as much for a new language
+# learning_rate = {rate}  # unset: by the size of the model; a new language takes twice as much or more
 # dropout = 0.0
 
 [evaluation]
