@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import settings
 
 from whispertune.data.audio import AudioReader
 from whispertune.model.formats.transformers import Shape, config_for, model_state, write_folder
 from whispertune.model.load import ModelFolder, find_model
 
 ROOT = Path(__file__).parents[1]
+
+settings.register_profile("untimed", deadline=None)  # shared machines are slow at times
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,7 @@
-"""What is known of languages, in one place."""
+"""What is known of languages, in one place: Whisper's codes and names, and scripts without spaces.
+
+code_of("sv-SE")  # "sv"; so are "sv_se", "swe" and "Swedish"
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,69 @@ UNSPACED_SCRIPTS: Final = (
     "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
 
+# Whisper's codes of languages, in the order of its tokens.
+LANGUAGE_NAMES: Final = {
+    "en": "English", "zh": "Chinese", "de": "German", "es": "Spanish", "ru": "Russian", "ko": "Korean",
+    "fr": "French", "ja": "Japanese", "pt": "Portuguese", "tr": "Turkish", "pl": "Polish", "ca": "Catalan",
+    "nl": "Dutch", "ar": "Arabic", "sv": "Swedish", "it": "Italian", "id": "Indonesian", "hi": "Hindi",
+    "fi": "Finnish", "vi": "Vietnamese", "he": "Hebrew", "uk": "Ukrainian", "el": "Greek", "ms": "Malay",
+    "cs": "Czech", "ro": "Romanian", "da": "Danish", "hu": "Hungarian", "ta": "Tamil", "no": "Norwegian",
+    "th": "Thai", "ur": "Urdu", "hr": "Croatian", "bg": "Bulgarian", "lt": "Lithuanian", "la": "Latin", "mi": "Maori",
+    "ml": "Malayalam", "cy": "Welsh", "sk": "Slovak", "te": "Telugu", "fa": "Persian", "lv": "Latvian",
+    "bn": "Bengali", "sr": "Serbian", "az": "Azerbaijani", "sl": "Slovenian", "kn": "Kannada", "et": "Estonian",
+    "mk": "Macedonian", "br": "Breton", "eu": "Basque", "is": "Icelandic", "hy": "Armenian", "ne": "Nepali",
+    "mn": "Mongolian", "bs": "Bosnian", "kk": "Kazakh", "sq": "Albanian", "sw": "Swahili", "gl": "Galician",
+    "mr": "Marathi", "pa": "Punjabi", "si": "Sinhala", "km": "Khmer", "sn": "Shona", "yo": "Yoruba", "so": "Somali",
+    "af": "Afrikaans", "oc": "Occitan", "ka": "Georgian", "be": "Belarusian", "tg": "Tajik", "sd": "Sindhi",
+    "gu": "Gujarati", "am": "Amharic", "yi": "Yiddish", "lo": "Lao", "uz": "Uzbek", "fo": "Faroese",
+    "ht": "Haitian Creole", "ps": "Pashto", "tk": "Turkmen", "nn": "Nynorsk", "mt": "Maltese", "sa": "Sanskrit",
+    "lb": "Luxembourgish", "my": "Burmese", "bo": "Tibetan", "tl": "Tagalog", "mg": "Malagasy", "as": "Assamese",
+    "tt": "Tatar", "haw": "Hawaiian", "ln": "Lingala", "ha": "Hausa", "ba": "Bashkir", "jw": "Javanese",
+    "su": "Sundanese", "yue": "Cantonese",
+}  # fmt: skip
+
+# Codes of ISO 639 and old ones, each with Whisper's.
+_OTHER_CODES: Final[dict[str, str]] = dict(
+    re.findall(
+        r"(\w+) (\w+)",
+        """
+    eng en, zho zh, chi zh, cmn zh, deu de, ger de, spa es, rus ru, kor ko, fra fr, fre fr, jpn ja, por pt, tur tr,
+    pol pl, cat ca, nld nl, dut nl, ara ar, arb ar, swe sv, ita it, ind id, hin hi, fin fi, vie vi, heb he, iw he,
+    ukr uk, ell el, gre el, msa ms, may ms, zsm ms, ces cs, cze cs, ron ro, rum ro, mo ro, dan da, hun hu, tam ta,
+    nor no, nb no, nob no, tha th, urd ur, hrv hr, bul bg, lit lt, lat la, mri mi, mao mi, mal ml, cym cy, wel cy,
+    slk sk, slo sk, tel te, fas fa, per fa, pes fa, lav lv, lvs lv, ben bn, srp sr, aze az, azj az, slv sl, kan kn,
+    est et, ekk et, mkd mk, mac mk, bre br, eus eu, baq eu, isl is, ice is, hye hy, arm hy, nep ne, npi ne, mon mn,
+    khk mn, bos bs, kaz kk, sqi sq, alb sq, swa sw, swh sw, glg gl, mar mr, pan pa, sin si, khm km, sna sn, yor yo,
+    som so, afr af, oci oc, kat ka, geo ka, bel be, tgk tg, snd sd, guj gu, amh am, yid yi, ji yi, lao lo, uzb uz,
+    uzn uz, fao fo, hat ht, pus ps, pbt ps, tuk tk, nno nn, mlt mt, san sa, ltz lb, mya my, bur my, bod bo, tib bo,
+    tgl tl, fil tl, mlg mg, plt mg, asm as, tat tt, lin ln, hau ha, bak ba, jav jw, jv jw, sun su
+        """,
+    )
+)
+
+_OTHER_NAMES: Final = {
+    "myanmar": "my", "haitian": "ht", "mandarin": "zh", "castilian": "es", "flemish": "nl", "valencian": "ca",
+    "bokmål": "no", "norwegian nynorsk": "nn", "norwegian bokmål": "no", "moldovan": "ro", "moldavian": "ro",
+    "sinhalese": "si", "panjabi": "pa", "pushto": "ps", "filipino": "tl", "farsi": "fa", "letzeburgesch": "lb",
+}  # fmt: skip
+
+_CODES_OF_NAMES: Final = {name.lower(): code for code, name in LANGUAGE_NAMES.items()} | _OTHER_NAMES
+_TAG: Final = re.compile(r"([a-z]{2,3})([-_]([a-z]{2,4}|\d{3}))*")  # sv, sv-SE, zh-Hant-TW, es_419
+
 _UNSPACED_CHARACTER: Final = re.compile(f"[{UNSPACED_SCRIPTS}]")
 
 
 def is_unspaced(character: str) -> bool:
     """Whether the character is of a script that writes words without spaces between them."""
     return _UNSPACED_CHARACTER.match(character) is not None
+
+
+def code_of(language: str) -> str | None:
+    """Whisper's code of a language given as a code of two or three letters, a tag or an English name."""
+    written = language.strip().lower()
+    if written in _CODES_OF_NAMES:
+        return _CODES_OF_NAMES[written]
+    tag = _TAG.fullmatch(written)
+    if tag is None:
+        return None
+    return tag[1] if tag[1] in LANGUAGE_NAMES else _OTHER_CODES.get(tag[1])

@@ -11,19 +11,22 @@ those given as overrides are relative to the current folder.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from whispertune.errors import RecipeError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+REMOTE = ("hub",)  # kinds of sources whose location is no path
+COLUMNS = ("id", "audio", "text", "language", "speaker", "task", "start", "end", "duration")
 
 
 class Table(BaseModel):
@@ -35,10 +38,25 @@ class Table(BaseModel):
 class SourceTable(Table):
     """One source of segments."""
 
-    source: str = Field(description="a folder with metadata.jsonl or .csv, or recordings beside their captions")
+    source: str = Field(description="a path, or kind:location such as hub:google/fleurs:sv_se:train; docs/sources.md")
     language: str | None = Field(None, description="for rows that name none; else the recipe's language")
     task: Literal["transcribe", "translate"] | None = Field(None, description="for rows that name none")
+    columns: dict[str, str] = Field({}, description='where names differ: { text = "sentence", audio = "clip" }')
     limit_rows: Count | None = Field(None, description="use only the first rows")
+    limit_hours: Positive | None = Field(None, description="use only the first hours of speech")
+    weight: Positive = Field(1.0, description="how often it is drawn, times what its size gives (train)")
+    streaming: bool = Field(False, description="read it as it comes instead of fetching it first (train)")
+    count: bool = Field(False, description="read a stream of unknown length through once before, to count its rows")
+    outside: bool = Field(False, description="whether paths written in it may leave its folder")
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
+        for name in columns:
+            if name not in COLUMNS:
+                near = get_close_matches(name, COLUMNS, n=1)
+                raise ValueError(f"no field {name!r}: {f'did you mean {near[0]!r}' if near else ', '.join(COLUMNS)}")
+        return columns
 
 
 class Data(Table):
@@ -48,6 +66,27 @@ class Data(Table):
     dev: tuple[SourceTable, ...] = ()
     test: tuple[SourceTable, ...] = ()
     max_bad_share: Share = Field(0.05, description="the run ends where more of the rows cannot be used")
+    temperature: float = Field(
+        1.0, ge=1, allow_inf_nan=True, description="1: sources by their size; higher: small ones more; inf: evenly"
+    )
+
+
+class Clean(Table):
+    """What is dropped, each row with a reason, and how texts are written."""
+
+    min_s: float = Field(0.2, ge=0, description="shorter rows are dropped")
+    audio: Literal["auto", "all", "never"] = Field("auto", description="listen to all rows first; auto: up to 20 h")
+    min_level_db: float = Field(-60.0, le=0, description="rows whose loudest 0.1 s is below it hold no speech (dBFS)")
+    max_clipped_share: Share = Field(0.05, description="rows with more of their samples clipped are dropped")
+    max_rate_factor: float = Field(5.0, gt=1, description="characters a second, times or below the set's median")
+    script: bool = Field(True, description="drop rows not in a script of their language")
+    markup: Literal["keep", "strip", "drop"] = Field("keep", description="tags, and noises in brackets: [laughs]")
+    case: Literal["keep", "lower"] = "keep"
+    punctuation: Literal["keep", "strip"] = "keep"
+    replace: dict[str, str] = Field({}, description='in texts, the longest first: { "&" = "and" }')
+    duplicates: bool = Field(True, description="keep one row of several with the same audio and text")
+    max_same_text: Count | None = Field(None, description="keep so many rows of one text")
+    leakage: Literal["error", "drop", "allow"] = Field("error", description="audio or text of dev or test in train")
 
 
 class Windows(Table):
@@ -65,6 +104,7 @@ class Train(Table):
 
     epochs: Positive = Field(3.0, description="passes over the training data")
     steps: Count | None = Field(None, description="stop after so many steps instead of epochs")
+    hours: Positive | None = Field(None, description="stop after so many hours of speech instead of epochs")
     step_segments: Count | None = Field(None, description="a step draws so many segments, then packs them (16)")
     step_windows: Count | None = Field(None, description="or: a step is so many packed windows")
     micro_windows: Count = Field(4, description="windows in one forward pass; the step's loss does not depend on it")
@@ -76,6 +116,12 @@ class Train(Table):
     dropout: float = Field(0.0, ge=0, lt=1)
     language_loss: bool = Field(True, description="train the language token, so that detection finds the language")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="bfloat16 where there is hardware")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Train:
+        if self.steps is not None and self.hours is not None:
+            raise ValueError("give steps or hours, not both")
+        return self
 
     @model_validator(mode="after")
     def _one_kind_of_step(self) -> Train:
@@ -118,6 +164,7 @@ class Recipe(Table):
     task: Literal["transcribe", "translate"] = "transcribe"
     seed: int = Field(0, ge=0)
     data: Data
+    clean: Clean = Clean()
     windows: Windows = Windows()
     train: Train = Train()
     evaluation: Evaluation = Evaluation()
@@ -237,7 +284,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
             node = node[int(key)] if isinstance(node, list) else node.setdefault(key, empty)
         value = _value(raw)
         if keys[0] == "data" and keys[-1] == "source":
-            value = str((Path.cwd() / Path(str(value)).expanduser()).resolve())
+            value = located(str(value), lambda path: (Path.cwd() / path).resolve())
         node[int(keys[-1]) if isinstance(node, list) else keys[-1]] = value
     except (IndexError, ValueError, TypeError, AttributeError) as error:
         raise RecipeError(f"the recipe has nothing at {dotted!r}", where=override) from error
@@ -260,7 +307,32 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
     for rows in data.values() if isinstance(data, dict) else ():
         for row in rows if isinstance(rows, list) else ():
             if isinstance(row, dict) and isinstance(row.get("source"), str):
-                row["source"] = str((folder / Path(row["source"]).expanduser()).resolve())
+                row["source"] = located(row["source"], lambda path: (folder / path).resolve())
+
+
+def kind_and_location(source: str) -> tuple[str, str]:
+    """`kaldi:data/train` -> ("kaldi", "data/train"); a plain path has the kind ""."""
+    kind, separator, location = source.partition(":")
+    if not separator or not kind.isalpha() or len(kind) == 1:  # C:\\data is a path
+        return "", source
+    return kind, location
+
+
+def located(source: str, move: Callable[[Path], Path | str]) -> str:
+    """A source with its path moved; what stands behind `hub:` is no path and stays."""
+    kind, location = kind_and_location(source)
+    if kind in REMOTE:
+        return source
+    moved = move(Path(location).expanduser())
+    return f"{kind}:{moved}" if kind else str(moved)
+
+
+def place_of(source: str) -> Path | None:
+    """Where a source lies on this machine: its path without the split of a release; None for the hub."""
+    kind, location = kind_and_location(source)
+    if kind in REMOTE:
+        return None
+    return Path(location.partition(":")[0] if kind == "commonvoice" else location).expanduser()
 
 
 def recipe_tree(recipe: Recipe) -> dict[str, Any]:

@@ -16,8 +16,9 @@ class StepReport:
     """One training step, as it is shown and as metrics.jsonl keeps it."""
 
     step: int  # steps done, this one included
-    total_steps: int
-    epoch: float
+    total_steps: int | None  # None where the run is as long as so many hours of speech
+    done: float  # share of the run, 0 to 1
+    epoch: float | None  # None where nobody knows how long one is
     loss: float  # mean over the step's target tokens
     learning_rate: float
     grad_norm: float  # before clipping
@@ -42,6 +43,9 @@ class Reporter:
 
     def evaluating(self, what: str, done: int, total: int) -> None:
         """`done` of `total` rows are decoded."""
+
+    def working(self, what: str, done: int, total: int) -> None:
+        """Of other work that takes long, `done` of `total` rows are done."""
 
     def evaluated(self, what: str, evaluation: Evaluation) -> None:
         """An evaluation is done."""

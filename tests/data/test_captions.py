@@ -137,7 +137,7 @@ def test_files_that_hold_no_captions(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not start with WEBVTT"):
         read_captions(written(tmp_path, "a.vtt", ""))
     with pytest.raises(DataError, match="captions are read from"):
-        read_captions(written(tmp_path, "a.ass", ""))
+        read_captions(written(tmp_path, "a.xml", ""))
     with pytest.raises(DataError, match="cannot be read"):
         read_captions(tmp_path / "none.vtt")
     for broken in ("", "[]", '{"cues": 3}', '{"cues": [', "null", '{"text": []}', "[" * 100_000):

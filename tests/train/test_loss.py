@@ -9,23 +9,26 @@ import pytest
 import torch
 
 from whispertune.data.audio import AudioReader
+from whispertune.data.table import as_table
 from whispertune.model.load import ModelFolder
 from whispertune.model.loss import SummedLoss
 from whispertune.recipe import parse_recipe
 from whispertune.service import read_data
 from whispertune.train.loop import fine_tune
-from whispertune.train.plan import PlanSettings, plan_epoch
+from whispertune.train.plan import Plan, PlanSettings
 from whispertune.train.run import Run
 from whispertune.train.splits import TokenCounter
+from whispertune.train.supply import TableSupply
 from whispertune.windows.batches import Batch, LoadedWindow, collate, load_window
+from whispertune.windows.pack import Limits
 
 
 def first_step(data: Path, model: ModelFolder, reader: AudioReader, size: int) -> Batch:
     """The windows of the first step, as one batch."""
     found = read_data(str(data), model.vocabulary, model.generation, reader, language="ln", limit_rows=40)
-    settings = PlanSettings(step_segments=None, step_windows=size)
-    (step, *_) = plan_epoch(found.segments, settings, TokenCounter(model.vocabulary), 0, 0)
-    windows = [load_window(planned, reader, model.vocabulary) for planned in step]
+    supply = TableSupply("train.0", as_table(found.segments), Limits(), TokenCounter(model.vocabulary), seed=0)
+    step = Plan([supply], PlanSettings(step_segments=None, step_windows=size), seed=0).step(0)
+    windows = [load_window(planned, reader, model.vocabulary) for planned in step.windows]
     assert all(isinstance(window, LoadedWindow) for window in windows)
     return collate(windows, model.shape.n_mels, model.vocabulary.end)  # type: ignore[arg-type]
 

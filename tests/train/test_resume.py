@@ -35,6 +35,7 @@ def recipe_for(tiny: ModelFolder, data: Path, **more: Any) -> Recipe:
                 "dev": [{"source": str(data / "dev")}],
                 "max_bad_share": more.pop("max_bad_share", 0.05),
             },
+            "clean": {"audio": more.pop("audio", "auto")},
             "train": {"epochs": 2, "step_segments": 4, "learning_rate": 1e-3, "dropout": 0.1} | more,
             "evaluation": {"times": 2, "verify_clips": 0},
             "checkpoints": {"every_steps": 2},
@@ -163,12 +164,16 @@ def test_audio_that_fails_when_it_is_drawn_is_skipped_and_counted(tiny: ModelFol
     broken = tmp_path / "train" / "3.flac"
     content = broken.read_bytes()
     broken.write_bytes(content[:200] + bytes(len(content) - 200))
-    recipe = recipe_for(tiny, tmp_path, max_bad_share=0.2, epochs=1)
+    recipe = recipe_for(tiny, tmp_path, max_bad_share=0.2, epochs=1, audio="never")
     run = Run(tmp_path / "run")
     result = fine_tune(recipe, run)
-    problems = [json.loads(line) for line in run.problems.read_text().splitlines()]
+    problems = [json.loads(line) for line in run.dropped.read_text().splitlines()]
     assert [problem["where"] for problem in problems] == ["metadata.jsonl:4"]
     assert sum(line.get("unreadable", 0) for line in lines(run)) == 1
     assert result.steps == 2
     with pytest.raises(Exception, match="max_bad_share"):
-        fine_tune(recipe_for(tiny, tmp_path, max_bad_share=0.1, epochs=1), Run(tmp_path / "strict"))
+        fine_tune(recipe_for(tiny, tmp_path, max_bad_share=0.1, epochs=1, audio="never"), Run(tmp_path / "strict"))
+    listened = Run(tmp_path / "listened")
+    fine_tune(recipe_for(tiny, tmp_path, max_bad_share=0.2, epochs=1), listened)  # found before the start
+    problems = [json.loads(line) for line in listened.dropped.read_text().splitlines()]
+    assert [(each["line"], each["source"]) for each in problems] == [(4, str(tmp_path / "train"))]

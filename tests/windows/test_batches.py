@@ -32,7 +32,7 @@ def segment(path: Path, start_s: float, end_s: float, row: int, *, continues: bo
 
 def windows_of(*segments: Segment) -> list[Window]:
     rng = np.random.default_rng(0)
-    return join(cut(segments, Limits(), lambda _: 2, rng), Limits(), rng)
+    return join(cut(segments, Limits(), lambda rows: np.full(len(rows), 2, dtype=np.int32), rng), Limits(), rng)
 
 
 def load(window: Window, base: ModelFolder, reader: AudioReader, *, timestamps: bool) -> LoadedWindow:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from whispertune.data.segments import Segment
 from whispertune.errors import InputError, ModelError
@@ -153,8 +155,8 @@ def test_any_packed_window_is_one_the_decoder_can_take(
         time_s = begin + length_s
     limits, rng = Limits(), np.random.default_rng(seed)
 
-    def count(each: Segment) -> int:
-        return len(vocabulary.encode(each.text, each.language))
+    def count(rows: Sequence[Segment]) -> NDArray[np.int32]:
+        return np.array([len(vocabulary.encode(each.text, each.language)) for each in rows], dtype=np.int32)
 
     written = []
     for packed in join(cut(chain, limits, count, rng), limits, rng):

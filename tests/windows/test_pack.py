@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,15 +11,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from whispertune.data.segments import Segment
+from whispertune.data.table import SegmentTable
 from whispertune.errors import DataError
-from whispertune.train.plan import Plan, PlanSettings, plan_epoch
-from whispertune.windows.pack import GRID_S, SLACK_S, WINDOW_S, Limits, Piece, Window, cut, join
+from whispertune.windows.pack import GRID_S, SLACK_S, WINDOW_S, Cutter, Limits, Piece, Window, cut, fits, join
 
 
-def count_words(segment: Segment) -> int:
-    return len(segment.text.split())
+def count_words(segments: Sequence[Segment]) -> NDArray[np.int32]:
+    return np.array([len(segment.text.split()) for segment in segments], dtype=np.int32)
+
+
+def words(segment: Segment) -> int:
+    return int(count_words([segment])[0])
 
 
 @st.composite
@@ -65,7 +71,7 @@ def test_every_text_stands_in_exactly_one_window(segments: list[Segment], tokens
 def test_no_window_is_too_long(segments: list[Segment], tokens: int, seed: int) -> None:
     for window in packed(segments, Limits(max_tokens=tokens), seed):
         assert sum(piece.grid_steps for piece in window.pieces) <= 1500
-        content = sum(count_words(segment) + 2 for segment in window.segments)
+        content = sum(words(segment) + 2 for segment in window.segments)
         content += sum(piece.cut is not None for piece in window.pieces)
         assert content + 1 <= tokens  # with the end of text
         assert content == sum(piece.tokens for piece in window.pieces)
@@ -105,18 +111,18 @@ def test_neighbours_stay_together(segments: list[Segment], seed: int) -> None:
         if first is second or not after.continues or before.language != after.language:
             continue
         too_late = after.end_s - first.start_s > WINDOW_S + SLACK_S
-        too_many = first.tokens + count_words(after) + 3 > limits.max_tokens
+        too_many = first.tokens + words(after) + 3 > limits.max_tokens
         assert too_late or too_many or after.start_s - before.end_s > limits.max_gap_s
 
 
-def chain(*cues: tuple[float, float], words: int = 2) -> list[Segment]:
+def chain(*cues: tuple[float, float], count: int = 2) -> list[Segment]:
     return [
         Segment(
             id=str(row),
             recording=Path("talk.mp3"),
             start_s=start_s,
             end_s=end_s,
-            text=" ".join(["word"] * words),
+            text=" ".join(["word"] * count),
             language="sv",
             continues=row > 0,
         )
@@ -139,7 +145,7 @@ def test_a_cue_over_the_end_is_announced_and_begins_the_next_window() -> None:
 
 
 def test_a_cue_left_for_its_tokens_is_not_heard() -> None:
-    segments = chain((0, 5), (6, 10), words=120)
+    segments = chain((0, 5), (6, 10), count=120)
     first, second = pieces_of(segments)
     assert (first.end_s, first.cut) == (5, None)
     assert second.start_s == 6
@@ -155,8 +161,8 @@ def test_a_segment_that_fits_no_window_is_an_error() -> None:
     with pytest.raises(DataError, match="too long"):
         pieces_of(chain((0, 31)))
     with pytest.raises(DataError, match="too long"):
-        pieces_of(chain((0, 5), words=218))
-    assert len(pieces_of(chain((0, 5), words=217))) == 1  # two timestamps and the end make 220
+        pieces_of(chain((0, 5), count=218))
+    assert len(pieces_of(chain((0, 5), count=217))) == 1  # two timestamps and the end make 220
 
 
 def test_loose_utterances_fill_windows() -> None:
@@ -166,46 +172,23 @@ def test_loose_utterances_fill_windows() -> None:
     assert sum(lengths) / (WINDOW_S * len(windows)) > 0.97
 
 
-def loose(count: int) -> list[Segment]:
-    return [Segment(str(n), Path(f"{n}.wav"), 0.0, 2 + n % 3, "a b", "ln") for n in range(count)]
+@given(recordings(), st.integers(0, 2**32 - 1))
+def test_pieces_of_a_pass_can_be_asked_for_in_any_order(segments: list[Segment], seed: int) -> None:
+    cutter = Cutter(SegmentTable.of(segments), Limits(), count_words)
+    cuts = cutter.cut(np.random.default_rng(seed))
+    backwards = [cutter.piece(cuts, index) for index in reversed(range(len(cuts)))]
+    assert backwards[::-1] == cut(segments, Limits(), count_words, np.random.default_rng(seed))
+    assert cuts.lengths.tolist() == [len(piece.segments) for piece in backwards[::-1]]
 
 
-def test_the_plan_is_a_function_of_seed_and_epoch() -> None:
-    segments, settings = loose(50), PlanSettings(step_segments=16)
+def test_only_texts_that_may_be_too_long_are_counted() -> None:
+    counted: list[str] = []
 
-    def planned(seed: int, epoch: int) -> object:
-        return plan_epoch(segments, settings, count_words, seed, epoch)
+    def count(segments: Sequence[Segment]) -> NDArray[np.int32]:
+        counted.extend(segment.id for segment in segments)
+        return count_words(segments)
 
-    assert planned(0, 0) == planned(0, 0)
-    assert planned(0, 0) != planned(0, 1)
-    assert planned(0, 0) != planned(1, 0)
-
-
-@given(recordings(), st.integers(1, 20), st.booleans())
-def test_an_epoch_shows_each_segment_once(segments: list[Segment], size: int, by_windows: bool) -> None:
-    settings = PlanSettings(step_segments=None, step_windows=size) if by_windows else PlanSettings(step_segments=size)
-    steps = plan_epoch(segments, settings, count_words, seed=3, epoch=2)
-    shown = Counter(segment.id for step in steps for planned in step for segment in planned.window.segments)
-    assert shown == Counter(segment.id for segment in segments)
-    if by_windows:
-        assert all(len(step) == size for step in steps[:-1])
-    else:
-        assert all(sum(len(planned.window.segments) for planned in step) >= size for step in steps[:-1])
-
-
-def test_shares_of_timestamps_and_prompts() -> None:
-    segments = chain(*[(10.0 * n, 10.0 * n + 9) for n in range(600)])
-    steps = plan_epoch(segments, PlanSettings(timestamps_share=0.5, prompt_share=0.2), count_words, 0, 0)
-    shown = [planned for step in steps for planned in step]
-    assert 0.4 < np.mean([planned.timestamps for planned in shown]) < 0.6
-    assert 0.12 < np.mean([planned.prompted for planned in shown]) < 0.28
-    assert not any(planned.prompted and not planned.window.pieces[0].previous for planned in shown)
-
-
-def test_a_plan_counts_its_steps_over_epochs() -> None:
-    plan = Plan(loose(50), PlanSettings(step_segments=16), count_words, seed=0, epochs=2.5)
-    assert plan.total_steps == 4 + 4 + 2
-    assert plan.epochs_done(4) == 1
-    assert plan.epochs_done(9) == 2.25
-    assert plan.step(5) == plan.epoch(1)[1]
-    assert Plan(loose(50), PlanSettings(), count_words, seed=0, epochs=1, steps=7).total_steps == 7
+    texts = ["a" * 216, "a" * 217, "b " * 300, "é" * 109]
+    table = SegmentTable.of(Segment(str(row), Path("x.wav"), 0, 1, text, "sv") for row, text in enumerate(texts))
+    assert fits(table, Limits(), count).tolist() == [True, True, False, True]
+    assert counted == ["1", "2", "3"]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from whispertune.cli import evaluate, export, init, train, transcribe
+from whispertune.cli import evaluate, export, init, inspect, prepare, train, transcribe
 from whispertune.cli.quiet import quieten
 from whispertune.errors import WhispertuneError
 
@@ -29,6 +29,8 @@ app = typer.Typer(
     "and then  whispertune train my-run/recipe.toml",
 )
 app.command("init")(init.init)
+app.command("inspect")(inspect.inspect)
+app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("transcribe")(transcribe.transcribe)

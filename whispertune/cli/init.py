@@ -19,12 +19,16 @@ language = {language}  # Whisper's code; for a language it does not know, that o
 # task = "transcribe"  # or "translate"
 # seed = 0
 
-# What is trained on: a folder with metadata.jsonl or metadata.csv, or recordings beside .vtt or .srt captions.
-# More than one [[data.train]] may stand here, each with its own language and task.
+# What is trained on: recordings beside captions, a manifest, hub:google/fleurs:sv_se, commonvoice:FOLDER:train ...
+# More than one [[data.train]] may stand here, each with its own language, task and weight: see docs/sources.md.
 {train}
 # What selects the best checkpoint. Never the recordings that are trained on.
 {dev}
 {test}
+[clean]
+# markup = "keep"  # tags and noises in brackets: keep, strip, or drop the row
+# leakage = "error"  # audio or text of dev in train: error, drop (from train), allow
+
 [windows]
 # timestamps_share = 0.5  # of the windows are trained with timestamps
 # prompt_share = 0.2  # of the windows carry the text before them
@@ -57,11 +61,11 @@ NO_TEST = """\
 
 def init(
     run: Annotated[Path, typer.Argument(help="The folder of the run; it is made.")],
-    data: Annotated[list[Path], typer.Option(help="What to train on; may be given again.")],
-    dev: Annotated[list[Path], typer.Option(help="What selects the best checkpoint.")],
+    data: Annotated[list[str], typer.Option(help="What to train on, a path or kind:location; may be given again.")],
+    dev: Annotated[list[str], typer.Option(help="What selects the best checkpoint.")],
     model: Annotated[str, typer.Option(help="The model to start from.")] = "openai/whisper-small",
     language: Annotated[str | None, typer.Option(help="What is spoken, as Whisper's code: sv, de, yo.")] = None,
-    test: Annotated[list[Path] | None, typer.Option(help="What reports, apart from dev.")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="What reports, apart from dev.")] = None,
 ) -> None:
     """Write RUN/recipe.toml, commented and ready to train.
 
@@ -69,18 +73,25 @@ def init(
     """
     from whispertune.errors import InputError
     from whispertune.model.load import RUN_MARK
-    from whispertune.recipe import load_recipe
+    from whispertune.recipe import load_recipe, located, place_of
     from whispertune.train.run import write_json
 
     recipe = run / "recipe.toml"
     if recipe.exists():
         raise InputError("there is a recipe already", where=str(recipe), fix="edit it, or choose another folder")
-    for path in [*data, *dev, *(test or [])]:
-        if not path.exists():
-            raise InputError("nothing is there", where=str(path), fix="give a folder of recordings or a manifest")
+    for source in [*data, *dev, *(test or [])]:
+        path = place_of(source)
+        if path is not None and not path.exists():
+            fix = "give a folder of recordings, a manifest, or a source such as hub:google/fleurs:sv_se"
+            raise InputError("nothing is there", where=source, fix=fix)
     run.mkdir(parents=True, exist_ok=True)
     sources = {"train": data, "dev": dev, "test": test or []}
-    tables = {split: _tables(split, paths, run) for split, paths in sources.items()}
+    tables = {
+        split: "\n".join(
+            SOURCE.format(split=split, source=_text(located(each, lambda p: _relative(p, run)))) for each in of
+        )
+        for split, of in sources.items()
+    }
     text = TEMPLATE.format(
         recipe=recipe,
         name=_text(run.resolve().name),
@@ -97,10 +108,6 @@ def init(
     load_recipe(recipe)
     write_json(run / RUN_MARK, {})
     typer.echo(f"{recipe}\nnext:  whispertune train {recipe}")
-
-
-def _tables(split: str, paths: list[Path], run: Path) -> str:
-    return "\n".join(SOURCE.format(split=split, source=_text(_relative(path, run))) for path in paths)
 
 
 def _relative(path: Path, run: Path) -> str:

@@ -36,6 +36,7 @@ class Screen(Reporter):
             transient=True,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._tenths = 0
 
     def __enter__(self) -> Screen:
         self.progress.start()
@@ -59,9 +60,15 @@ class Screen(Reporter):
             f"loss {report.loss:.3f} · lr {report.learning_rate:.1e} · {report.hours_per_hour:.2f} h speech/h · "
             f"{_clock(report.seconds_left)} left"
         )
-        if not self.console.is_terminal and report.step % max(1, report.total_steps // 10) == 0:
-            self.say(f"step {report.step}/{report.total_steps} · epoch {report.epoch:.2f} · {note}")
-        self._draw("training", report.step, report.total_steps, note)
+        self._tenths, before = int(10 * report.done), self._tenths
+        if not self.console.is_terminal and self._tenths > before:
+            of_all = f"/{report.total_steps}" if report.total_steps else ""
+            epoch = "" if report.epoch is None else f"epoch {report.epoch:.2f} · "
+            self.say(f"step {report.step}{of_all} · {epoch}{note}")
+        self._draw("training", report.step, report.total_steps or round(report.step / report.done), note)
+
+    def working(self, what: str, done: int, total: int) -> None:
+        self._draw(what, done, total)
 
     def evaluating(self, what: str, done: int, total: int) -> None:
         self._draw(f"decoding, {what}", done, total)

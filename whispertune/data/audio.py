@@ -1,36 +1,41 @@
-"""Reading recordings of any kind as 16 kHz mono, through a process that may break without harm.
+"""Reading recordings of any kind as 16 kHz mono, through processes that may break without harm.
 
     with AudioReader() as audio:
         info = audio.probe(Path("talk.m4a"))                       # AudioInfo(duration_s=61.2, ...)
         samples = audio.read(Path("talk.m4a"), start_s=12.4, end_s=15.0)  # float32 (41600,)
 
-A file that does not decode, or crashes the decoder, or keeps it too long, is an `AudioError` and no more.
+A recording is a file, a row of an Arrow or Parquet file, bytes, or several of these joined. One that does not
+decode, or crashes the decoder, or keeps it too long, is an `AudioError` and no more.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, cast
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whispertune.data import worker
+from whispertune.data.child import Child, Children, Lent, TooLateError
+from whispertune.data.embedded import Containers
+from whispertune.data.segments import Embedded, Held, Joined, Part, Recording, name_of
 from whispertune.errors import AudioError
 
-SAMPLE_RATE_HZ = worker.SAMPLE_RATE_HZ
+SAMPLE_RATE_HZ = 16_000
 TIME_LIMIT_S = 300.0  # a three-hour M4A decodes whole in well under a minute
+PROBE_TOGETHER = 128  # recordings that one child is given at a time
+PART_SHORT_SAMPLES = 160  # an encoder may drop a few; a part that lacks more is not what was written
 
 _FIX_FILE = "play it to see whether it is whole, or convert it, e.g. with: ffmpeg -i FILE out.flac"
+
+Stored = Path | Embedded | Held  # what is one audio file somewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,54 +48,82 @@ class AudioInfo:
 
 
 class AudioReader:
-    """Reads recordings; one child process decodes, starts when first needed and again after it has died.
+    """Reads recordings; `children` processes decode, start when first needed and again after they have died.
 
-    Threads may share a reader; their reads take turns. A forked process starts a child of its own.
+    Threads may share a reader: each read takes any free child, or waits for one. A forked process starts
+    children of its own.
     """
 
-    def __init__(self, time_limit_s: float = TIME_LIMIT_S) -> None:
+    def __init__(self, time_limit_s: float = TIME_LIMIT_S, children: int = 1) -> None:
         self._time_limit_s = time_limit_s
-        self._lock = threading.Lock()
-        self._child: _Child | None = None
+        self._count = children
+        self._by_process: dict[int, tuple[Children, Containers]] = {}
+
+    @property
+    def children(self) -> int:
+        """How many recordings are decoded side by side."""
+        return self._count
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that decode now."""
+        return self._here()[0].pids
 
     @property
     def pid(self) -> int | None:
-        """The process that decodes; None while there is none."""
-        return self._child.process.pid if self._child else None
+        """The first of them; None while there is none."""
+        return next(iter(self.pids), None)
 
-    def probe(self, path: Path) -> AudioInfo:
+    def probe(self, recording: Recording) -> AudioInfo:
         """Length, rate and channels."""
-        found = self.probe_many([path])[0]
+        found = self.probe_many([recording])[0]
         if isinstance(found, AudioError):
             raise found
         return found
 
-    def probe_many(self, paths: Sequence[Path]) -> list[AudioInfo | AudioError]:
-        """`probe` of all in one round trip, thousands of headers a second; errors stand in the list."""
-        found: list[AudioInfo | AudioError] = []
-        with self._lock:
-            while len(found) < len(paths):  # once, and again behind each file that kills the child
-                found += self._probe_until_death(paths[len(found) :])
-        return found
+    def probe_many(self, recordings: Sequence[Recording]) -> list[AudioInfo | AudioError]:
+        """`probe` of all, thousands of headers a second and child; errors stand in the list."""
+        starts = range(0, len(recordings), PROBE_TOGETHER)
+        groups = [recordings[start : start + PROBE_TOGETHER] for start in starts]
+        if self._count == 1 or len(groups) <= 1:
+            return list(chain.from_iterable(map(self._probe_group, groups)))
+        with ThreadPoolExecutor(self._count) as threads:
+            return list(chain.from_iterable(threads.map(self._probe_group, groups)))
 
-    def read(self, path: Path, start_s: float = 0.0, end_s: float | None = None) -> NDArray[np.float32]:
+    def read(self, recording: Recording, start_s: float = 0.0, end_s: float | None = None) -> NDArray[np.float32]:
         """Samples of [start_s, end_s), (samples,): the mean of the channels at 16 kHz, about in -1 to 1.
 
         Behind the end of the recording there is nothing: less comes back; where all is behind it, an error.
+        What no part of a `Joined` recording covers is silence.
         """
-        request = {"op": "read", "path": _absolute(path), "start_s": start_s, "end_s": end_s}
-        with self._lock, self._alive(path) as child, child.deadline(self._time_limit_s):
-            child.ask(request)
-            answer = child.answer()
-            samples = child.samples(answer.get("samples", 0))
+        if isinstance(recording, Joined):
+            return self._read_joined(recording, start_s, end_s)
+        request: dict[str, Any] = {"op": "read", "start_s": start_s, "end_s": end_s}
+        data: bytes | memoryview = b""
+        children, containers = self._here()
+        key = _key(recording, containers)
+        with children.borrow(key) as lent:
+            child = lent.alive()
+            if isinstance(recording, Path):
+                request["path"] = os.path.abspath(recording)  # a name such as "concat:a|b" must stay a name
+            elif child.kept != key:
+                data = _data(recording, containers)
+                request["bytes"] = len(data)
+            with self._exchange(lent, child, recording):
+                child.send(request, data)
+                answer = child.answer()
+                samples = child.samples(answer.get("samples", 0), answer.get("type", "<f4"))
+            if not isinstance(recording, Path):
+                child.kept = None if "error" in answer else key
         if "error" in answer:
-            raise AudioError(answer["error"], where=str(path), fix=_FIX_FILE)
+            raise AudioError(answer["error"], where=name_of(recording), fix=_FIX_FILE)
         return samples
 
     def close(self) -> None:
-        """End the child process; the next call would start a new one."""
-        with self._lock:
-            self._end_child()
+        """End the child processes; the next call would start new ones."""
+        children, containers = self._here()
+        children.end()
+        containers.close()
 
     def __enter__(self) -> Self:
         return self
@@ -100,111 +133,125 @@ class AudioReader:
     ) -> None:
         self.close()
 
-    def _probe_until_death(self, paths: Sequence[Path]) -> Iterator[AudioInfo | AudioError]:
-        path = paths[0]
+    def _here(self) -> tuple[Children, Containers]:
+        """What belongs to this process. After a fork that is nothing yet: locks may be held by threads now gone."""
+        pid = os.getpid()
+        if pid not in self._by_process:
+            inherited = list(self._by_process.values())
+            self._by_process.setdefault(pid, (Children(self._count), Containers()))
+            for children, _ in inherited:
+                children.abandon()
+        return self._by_process[pid]
+
+    def _read_joined(self, recording: Joined, start_s: float, end_s: float | None) -> NDArray[np.float32]:
+        length = _samples(recording.parts[-1].end_s)
+        start, end = _samples(start_s), length if end_s is None else min(length, _samples(end_s))
+        if start < 0 or end <= start:
+            what = f"there is no audio from {start_s:.2f} s to {end_s} s of {recording.parts[-1].end_s:.2f} s"
+            raise AudioError(what, where=recording.name)
+        audio = np.zeros(end - start, dtype=np.float32)
+        for part in recording.parts:
+            begins = _samples(part.start_s)
+            first, last = max(start, begins), min(end, _samples(part.end_s))
+            if first < last:
+                samples = self._read_part(part, first - begins, last - begins)
+                audio[first - start :][: len(samples)] = samples
+        return audio
+
+    def _read_part(self, part: Part, first: int, last: int) -> NDArray[np.float32]:
+        samples = self.read(part.audio, first / SAMPLE_RATE_HZ, last / SAMPLE_RATE_HZ)
+        if len(samples) < last - first - PART_SHORT_SAMPLES:
+            missing_s = (last - first - len(samples)) / SAMPLE_RATE_HZ
+            raise AudioError(f"is {missing_s:.2f} s shorter than its row says", where=part.audio.name)
+        return samples
+
+    def _probe_group(self, recordings: Sequence[Recording]) -> list[AudioInfo | AudioError]:
+        children, containers = self._here()
+        stored = [each.parts[0].audio if isinstance(each, Joined) else each for each in recordings]
+        found: list[AudioInfo | AudioError] = []
+        with children.borrow() as lent:
+            while len(found) < len(stored):  # files together, bytes one by one, and again behind a death
+                rest = stored[len(found) :]
+                paths = list(takewhile(lambda each: isinstance(each, Path), rest))
+                found += self._probe_until_death(lent, paths or rest[:1], containers)
+        return [_of_all(info, each) for info, each in zip(found, recordings, strict=True)]
+
+    def _probe_until_death(
+        self, lent: Lent, group: Sequence[Stored], containers: Containers
+    ) -> Iterator[AudioInfo | AudioError]:
+        """Of files in one round trip, or of a single recording that is none."""
+        recording, child = group[0], lent.alive()
         try:
-            with self._alive(path) as child, child.deadline(self._time_limit_s) as extend:
-                child.ask({"op": "probe", "paths": [_absolute(path) for path in paths]})
-                for path in paths:
-                    extend()
-                    yield _info(child.answer(), path)
+            request: dict[str, Any] = {"op": "probe"}
+            data: bytes | memoryview = b""
+            if isinstance(recording, Path):
+                request["paths"] = [os.path.abspath(name_of(path)) for path in group]
+            else:
+                data = _data(recording, containers)
+                request["bytes"] = len(data)
+            with self._exchange(lent, child, recording) as at:
+                child.send(request, data)
+                for recording in group:
+                    at[0] = recording
+                    child.allow(self._time_limit_s)
+                    yield _info(child.answer(), recording)
         except AudioError as error:
-            yield AudioError(error.what, where=str(path), fix=error.fix)
+            yield error
 
     @contextmanager
-    def _alive(self, path: Path) -> Iterator[_Child]:
-        """The child, started where there is none. Its death inside the block is an error of this file."""
-        if self._child and (self._child.owner_pid != os.getpid() or self._child.process.poll() is not None):
-            self._end_child()
-        self._child = self._child or _Child()
-        whole = False
+    def _exchange(self, lent: Lent, child: Child, recording: Stored) -> Iterator[list[Stored]]:
+        """Time for one exchange. Death of the child inside the block is an error of the recording in the list."""
+        whole, at = False, [recording]
+        child.allow(self._time_limit_s)
         try:
-            yield self._child
+            yield at
             whole = True
+        except TooLateError:
+            what = f"kept the decoder busy for more than {self._time_limit_s:g} s"
+            raise AudioError(what, where=name_of(at[0]), fix=_FIX_FILE) from None
         except (EOFError, OSError):
-            late = self._child.timed_out
-            what = f"kept the decoder busy for more than {self._time_limit_s:g} s" if late else "broke the decoder"
-            raise AudioError(what, where=str(path), fix=_FIX_FILE) from None
+            raise AudioError("broke the decoder", where=name_of(at[0]), fix=_FIX_FILE) from None
         finally:
             if not whole:  # also after Ctrl-C: an answer half read would be taken for the next
-                self._end_child()
-
-    def _end_child(self) -> None:
-        if self._child:
-            self._child.end()
-        self._child = None
+                lent.end()
 
 
-class _Child:
-    """A running worker and the pipes to it."""
-
-    def __init__(self) -> None:
-        # By path, not by -m: nothing of the caller's folder or main module is imported in there.
-        command = [sys.executable, "-P", worker.__file__]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        self.owner_pid = os.getpid()
-        self.timed_out = False
-        self._requests = cast(BinaryIO, self.process.stdin)
-        self._answers = cast(BinaryIO, self.process.stdout)
-
-    def ask(self, request: dict[str, Any]) -> None:
-        worker.write_message(self._requests, request)
-        self._requests.flush()
-
-    def answer(self) -> dict[str, Any]:
-        answer = worker.read_message(self._answers)
-        if answer is None:
-            raise EOFError
-        return answer
-
-    def samples(self, count: int) -> NDArray[np.float32]:
-        samples = np.empty(count, dtype="<f4")
-        view = memoryview(samples.view(np.uint8))  # type: ignore[arg-type]  # arrays are buffers
-        while view:
-            read = self._answers.readinto(view)  # type: ignore[attr-defined]  # buffered pipes have it
-            if not read:
-                raise EOFError
-            view = view[read:]
-        return samples.astype(np.float32, copy=False)
-
-    @contextmanager
-    def deadline(self, limit_s: float) -> Iterator[Callable[[], None]]:
-        """Kill the process where the block takes longer; reading from it then ends. Its value extends it."""
-        done, late_at = threading.Event(), [time.monotonic() + limit_s]
-
-        def watch() -> None:
-            while not done.wait(max(0.0, late_at[0] - time.monotonic())):
-                if time.monotonic() >= late_at[0]:
-                    self.timed_out = True
-                    self.process.kill()
-                    return
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            yield lambda: late_at.__setitem__(0, time.monotonic() + limit_s)
-        finally:
-            done.set()
-            watcher.join()  # so that no late kill can hit the next file
-
-    def end(self) -> None:
-        if self.owner_pid == os.getpid():
-            self.process.kill()
-            self.process.wait()
-        else:
-            self.process.returncode = 0  # another process owns it and waits for it
-        for pipe in (self._requests, self._answers):
-            with suppress(OSError):  # what was buffered for a dead process
-                pipe.close()
+def _key(recording: Stored, containers: Containers) -> Hashable:
+    """What says that bytes are the same; files are kept open by the child itself."""
+    if isinstance(recording, Path):
+        return None
+    return containers.key(recording) if isinstance(recording, Embedded) else _Same(recording.data)
 
 
-def _absolute(path: Path) -> str:
-    return os.path.abspath(path)  # a name such as "concat:a|b" must stay a name
+@dataclass(frozen=True, slots=True, eq=False)
+class _Same:
+    """Equal for the same object only, which lives while this does: names of streamed rows may repeat."""
+
+    data: bytes
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.data is other.data
+
+    def __hash__(self) -> int:
+        return id(self.data)
 
 
-def _info(answer: dict[str, Any], path: Path) -> AudioInfo | AudioError:
+def _data(recording: Embedded | Held, containers: Containers) -> bytes | memoryview:
+    return containers.load(recording) if isinstance(recording, Embedded) else recording.data
+
+
+def _samples(time_s: float) -> int:
+    return round(time_s * SAMPLE_RATE_HZ)
+
+
+def _info(answer: dict[str, Any], recording: Stored) -> AudioInfo | AudioError:
     if "error" in answer:
-        return AudioError(answer["error"], where=str(path), fix=_FIX_FILE)
+        return AudioError(answer["error"], where=name_of(recording), fix=_FIX_FILE)
     return AudioInfo(answer["duration_s"], answer["rate_hz"], answer["channels"])
+
+
+def _of_all(info: AudioInfo | AudioError, recording: Recording) -> AudioInfo | AudioError:
+    """Of the first part's header, that of all parts."""
+    if isinstance(recording, Joined) and isinstance(info, AudioInfo):
+        return AudioInfo(recording.parts[-1].end_s, info.sample_rate_hz, info.channels)
+    return info

@@ -7,8 +7,52 @@ Segment(id="talk.vtt:7", recording=Path("talk.mp3"), start_s=12.4, end_s=15.0,
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A recording inside an Arrow or Parquet file: the audio bytes of one row."""
+
+    container: Path
+    row: int
+    column: str
+    name: str  # for messages, with a suffix where one is known
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A recording whose bytes came with its row, as in a stream. Two of one name are equal."""
+
+    name: str
+    data: bytes = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of a `Joined` recording, in an audio file of its own."""
+
+    audio: Embedded
+    start_s: float  # in the joined recording
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Rows of a prepared dataset that follow each other in one recording, read as that recording."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+
+Recording = Path | Embedded | Held | Joined
+
+
+def name_of(recording: Recording) -> str:
+    """How messages call a recording."""
+    return str(recording) if isinstance(recording, Path) else recording.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +65,7 @@ class Segment:
     """
 
     id: str
-    recording: Path
+    recording: Recording
     start_s: float
     end_s: float
     text: str
@@ -43,14 +87,17 @@ class Problem:
     where: str  # file:line or file
     kind: str  # a few words, the same for all rows with this trouble, e.g. "overlapping cue"
     detail: str
+    seconds: float | None = None  # of speech that is lost with it, where known
+    source: str = ""  # the source it came from, as the recipe writes it
 
 
 @dataclass(frozen=True, slots=True)
 class SourceData:
     """What a source gave: the segments that can be used and the rows that cannot."""
 
-    segments: tuple[Segment, ...]
+    segments: Sequence[Segment]  # a tuple, or a SegmentTable where there may be millions
     problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()  # what else a person should know of it, a sentence each
 
     @property
     def bad_share(self) -> float:
@@ -60,7 +107,9 @@ class SourceData:
 
     @property
     def seconds(self) -> float:
-        return sum(segment.duration_s for segment in self.segments)
+        from whispertune.data.table import as_table
+
+        return as_table(self.segments).seconds
 
     def counts(self) -> Counter[str]:
         """Unusable rows by kind."""
@@ -71,8 +120,22 @@ class SourceData:
 class SourceSpec:
     """Where a source is and what the recipe says of all its rows (a row's own value wins)."""
 
-    location: Path
+    location: str  # a path, or what stands behind `hub:` and the like
     language: str | None = None
     task: str = "transcribe"
     limit_rows: int | None = None
+    limit_hours: float | None = None
+    columns: tuple[tuple[str, str], ...] = ()  # ("text", "sentence"): our field, the source's column
+    outside: bool = False  # whether paths in it may leave its folder
     origin: str = field(default="", compare=False)  # recipe key or flag, for messages
+
+    @property
+    def path(self) -> Path:
+        return Path(self.location)
+
+    def column(self, name: str) -> str | None:
+        """The source's column for one of our fields, where the recipe names it.
+
+        The fields: id, audio, text, language, speaker, task, start, end, duration.
+        """
+        return dict(self.columns).get(name)

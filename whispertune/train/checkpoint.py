@@ -27,6 +27,7 @@ class Progress:
 
     step: int = 0  # steps done
     evaluated_step: int = 0  # the step of the last evaluation
+    parts_evaluated: int = 0  # how many of the evaluations spread over the run are behind it
     best_step: int | None = None
     best_value: float | None = None  # of the metric that selects, per cent
     segments: int = 0  # drawn for training so far

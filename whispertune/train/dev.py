@@ -2,18 +2,21 @@
 
 dev = DevSet(recipe, run, splits, folder, reader, reporter, stop)
 base = dev.base()                 # the figures before, on all rows of the reporting split
-dev.evaluate(model, progress)     # generated text of the live weights; saves them where they are the best
+dev.evaluate(model, extent, progress)     # generated text of the live weights; saves them where they are the best
 tuned = dev.tuned(model, progress)
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from whispertune.data.audio import AudioReader
+from whispertune.data.keyed import keyed_rng
 from whispertune.data.segments import Segment
+from whispertune.data.table import SegmentTable
 from whispertune.decode.engines import Engine, LiveModel, best_device, live_engine, load_live
 from whispertune.evaluation import Evaluation, decode_segments, evaluate
 from whispertune.evaluation import Progress as Watch
@@ -25,26 +28,49 @@ from whispertune.reporting import Reporter
 from whispertune.score.normalize import leads_with_cer
 from whispertune.score.wer import score
 from whispertune.train.checkpoint import Progress, publish
-from whispertune.train.plan import keyed_rng
 from whispertune.train.run import Run
+from whispertune.train.schedule import Extent
 from whispertune.train.signals import StopRequest
 from whispertune.train.splits import Splits
+from whispertune.windows.tokens import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
+FIRST_WORD = 24  # characters that hold it
 ENGINE_TOLERANCE = 0.5  # of WER, in points, between CTranslate2 and transformers on the same clips
 
 
-def tuned_generation(folder: ModelFolder, segments: Sequence[Segment]) -> Generation:
+def tuned_generation(folder: ModelFolder, segments: SegmentTable) -> Generation:
     """The base model's settings, able to write what the training text holds, for its language and task."""
-    vocabulary = folder.vocabulary
-    texts = [vocabulary.encode(each.text, each.language) for each in segments]
-    tokens, first = {token for text in texts for token in text}, {text[0] for text in texts}
-    languages, tasks = {each.language for each in segments}, {each.task for each in segments}
-    return folder.generation.allowing(tokens, first).speaking(
-        languages.pop() if len(languages) == 1 else None, tasks.pop() if len(tasks) == 1 else None
+    vocabulary, settings = folder.vocabulary, folder.generation
+    tokens, first = _written(vocabulary, settings, segments)
+    languages, tasks = segments.distinct("languages"), segments.distinct("tasks")
+    return settings.allowing(tokens, first).speaking(
+        languages[0] if len(languages) == 1 else None, tasks[0] if len(tasks) == 1 else None
     )
+
+
+def _written(vocabulary: Vocabulary, settings: Generation, segments: SegmentTable) -> tuple[set[int], set[int]]:
+    """Tokens of the texts that decoding would suppress, anywhere and at the beginning.
+
+    Only texts that hold a character of a suppressed token are encoded; of the others, the different first words.
+    """
+    import pyarrow.compute as pc
+
+    signs = "".join({sign for token in settings.suppress for sign in vocabulary.decode([token]).strip()})
+    tokens: set[int] = set()
+    first: set[int] = set()
+    for language in segments.distinct("languages"):
+        texts = segments.texts.filter(pc.equal(segments.languages, language))
+        begins = pc.list_element(pc.utf8_split_whitespace(pc.utf8_slice_codeunits(texts, 0, FIRST_WORD)), 0)
+        first.update(vocabulary.encode(begin, language)[0] for begin in begins.unique().to_pylist())
+        suspects = texts.filter(pc.match_substring_regex(texts, f"[{re.escape(signs)}]")) if signs else texts[:0]
+        for text in suspects.unique().to_pylist():
+            if tokens.issuperset(settings.suppress):
+                break
+            tokens.update(vocabulary.encode(text, language))
+    return tokens, first
 
 
 class DevSet:
@@ -64,7 +90,7 @@ class DevSet:
         self.reader, self.tell, self.stop = reader, tell, stop
         self.split, self.reported = splits.reporting
         self.subset = _subset(splits.dev.segments, recipe.evaluation.subset, recipe.seed)
-        self.generation = tuned_generation(folder, splits.train.segments)
+        self.generation = tuned_generation(folder, splits.sample)
         self.engine_kind: str = recipe.evaluation.engine
         best = recipe.checkpoints.best
         auto = "cer" if leads_with_cer(splits.dev.segments[0].language) else "wer"
@@ -87,12 +113,12 @@ class DevSet:
         self.seconds_before = time.perf_counter() - start
         return self._finish("base", base)
 
-    def due(self, step: int, total_steps: int) -> bool:
-        """Whether an evaluation belongs after this step: `times` of them, spread evenly, the last at the end."""
-        times = self.recipe.evaluation.times
-        return step in {round(total_steps * number / times) for number in range(1, times + 1)} - {0}
+    def due(self, extent: Extent, progress: Progress) -> bool:
+        """Whether an evaluation belongs here: `times` of them, spread evenly, the last at the end."""
+        reached = extent.reached(progress.step, progress.speech_seconds, self.recipe.evaluation.times)
+        return reached > progress.parts_evaluated and progress.step > 0
 
-    def evaluate(self, model: WhisperForConditionalGeneration, progress: Progress) -> None:
+    def evaluate(self, model: WhisperForConditionalGeneration, extent: Extent, progress: Progress) -> None:
         """Decode the subset with the live weights, note the figures, and keep the weights if they are the best."""
         start = time.perf_counter()
         evaluation = self._evaluate(
@@ -104,6 +130,7 @@ class DevSet:
             self._save_model(model)
             progress.best_step, progress.best_value = progress.step, value
         progress.evaluated_step = progress.step
+        progress.parts_evaluated = extent.reached(progress.step, progress.speech_seconds, self.recipe.evaluation.times)
         progress.seconds_evaluating += time.perf_counter() - start
         self._last = (progress.step, evaluation)
         self.run.add_metrics("evaluation", {"step": progress.step, "best": best, **evaluation.as_json()})
@@ -199,5 +226,5 @@ def _transformers(live: LiveModel) -> Engine:
 
 def _subset(segments: Sequence[Segment], size: int, seed: int) -> tuple[Segment, ...]:
     """Always the same rows of dev, in their order."""
-    chosen = sorted(keyed_rng(seed, "dev subset").permutation(len(segments))[:size])
+    chosen = sorted(keyed_rng(seed, "dev subset").permutation(len(segments))[:size].tolist())
     return tuple(segments[index] for index in chosen)

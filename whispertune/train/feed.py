@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 from whispertune.data.audio import AudioReader
@@ -24,7 +25,7 @@ class LoadedStep:
 
     windows: tuple[LoadedWindow, ...]
     problems: tuple[Problem, ...]
-    epoch: float  # epochs done when this step is
+    epoch: float | None  # epochs done when this step is; None where nobody knows how long one is
 
     @property
     def target_tokens(self) -> int:
@@ -45,11 +46,12 @@ class LoadedStep:
 
 
 class Feed:
-    """Reads planned steps one ahead, in a thread; audio is decoded in the reader's own process."""
+    """Reads planned steps one ahead, in a thread; audio is decoded in the reader's own processes, all at once."""
 
     def __init__(self, plan: Plan, reader: AudioReader, vocabulary: Vocabulary, *, language_loss: bool) -> None:
         self.plan, self.reader, self.vocabulary, self.language_loss = plan, reader, vocabulary, language_loss
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
+        self._windows = ThreadPoolExecutor(max_workers=reader.children, thread_name_prefix="window")
         self._ahead: dict[int, Future[LoadedStep]] = {}
 
     def __enter__(self) -> Feed:
@@ -57,19 +59,21 @@ class Feed:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._windows.shutdown(wait=True, cancel_futures=True)
 
     def take(self, index: int) -> LoadedStep:
         """The step's windows; waits where they are not read yet, and starts on the next step."""
         step = self._ahead.pop(index, None) or self._pool.submit(self._load, index)
-        if index + 1 < self.plan.total_steps:
+        if self.plan.total_steps is None or index + 1 < self.plan.total_steps:
             self._ahead = {index + 1: self._pool.submit(self._load, index + 1)}
         return step.result()
 
     def _load(self, index: int) -> LoadedStep:
+        step = self.plan.step(index)
         windows: list[LoadedWindow] = []
-        problems: list[Problem] = []
-        for planned in self.plan.step(index):
-            loaded = load_window(planned, self.reader, self.vocabulary, language_loss=self.language_loss)
+        problems: list[Problem] = list(step.problems)
+        load = partial(load_window, reader=self.reader, vocabulary=self.vocabulary, language_loss=self.language_loss)
+        for loaded in self._windows.map(load, step.windows):
             if isinstance(loaded, LoadedWindow):
                 windows.append(loaded)
                 problems += loaded.problems

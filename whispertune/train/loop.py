@@ -9,11 +9,15 @@ Everything that happens to a model in training stands in `fine_tune`, in the ord
 from __future__ import annotations
 
 import math
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from whispertune.data.audio import AudioReader
+from whispertune.data.keyed import keyed_rng
+from whispertune.data.problems import summary
+from whispertune.data.segments import SourceData
 from whispertune.errors import TrainingError
 from whispertune.evaluation import Evaluation
 from whispertune.model.load import find_model
@@ -23,17 +27,21 @@ from whispertune.reporting import Reporter, StepReport
 from whispertune.train.checkpoint import Progress, newest_checkpoint, save_checkpoint
 from whispertune.train.dev import DevSet
 from whispertune.train.feed import Feed, LoadedStep
-from whispertune.train.plan import Plan, PlanSettings, keyed_rng
-from whispertune.train.run import Run, fingerprint, write_json
-from whispertune.train.schedule import default_learning_rate, learning_rate
+from whispertune.train.mixture import make_plan
+from whispertune.train.plan import Plan
+from whispertune.train.run import Run, write_json
+from whispertune.train.schedule import Extent, default_learning_rate, learning_rate
 from whispertune.train.signals import StopRequest
-from whispertune.train.splits import Splits, TokenCounter, load_splits
+from whispertune.train.splits import SPLITS, Splits, TokenCounter, load_splits
 from whispertune.windows.batches import collate
 from whispertune.windows.pack import Limits
 
 if TYPE_CHECKING:
     import torch
 
+COUNTED_SEGMENTS = 20_000  # of an epoch are packed to tell how full windows get
+MOST_DECODERS = 8
+MIN_STREAMED = 1_000  # rows of streams that bad ones are a share of, while fewer were drawn
 BETAS, EPSILON = (0.9, 0.98), 1e-6  # as Whisper was pre-trained (Radford et al., 2022, table 17)
 
 
@@ -83,37 +91,31 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
 
     began, tell = time.perf_counter(), reporter or Reporter()
     settings = recipe.train
-    with AudioReader() as reader, StopRequest() as stop:
+    with AudioReader(children=_decoders()) as reader, StopRequest() as stop:
         # --- data: read and checked before anything expensive -----------------------------------------------
         folder = find_model(recipe.model)
         limits = Limits(recipe.windows.max_tokens, recipe.windows.max_gap_s, recipe.windows.max_lead_s)
         count_tokens = TokenCounter(folder.vocabulary)
-        splits = load_splits(recipe, folder.vocabulary, reader, count_tokens, limits)
-        fingerprints = {name: fingerprint(getattr(splits, name).segments) for name in ("train", "dev", "test")}
+        splits = load_splits(recipe, folder.vocabulary, reader, count_tokens, limits, tell.working)
+        fingerprints = splits.fingerprints()
         if resume:
             run.check_same(recipe, fingerprints)
         else:
             run.start(recipe, fingerprints)
-            run.add_problems([*splits.train.problems, *splits.dev.problems, *splits.test.problems])
+            for name in SPLITS:
+                data: SourceData = getattr(splits, name)
+                run.add_problems(data.problems)
+                if data.problems:
+                    tell.say(summary(data, name))
+        for note in splits.notes:
+            tell.say(note)
 
         stop.listen()  # from here on there is something to save
 
         # --- plan: the windows of every step, known from the seed alone -------------------------------------
-        plan = Plan(
-            splits.train.segments,
-            PlanSettings(
-                step_segments=settings.segments_a_step,
-                step_windows=settings.step_windows,
-                timestamps_share=recipe.windows.timestamps_share,
-                prompt_share=recipe.windows.prompt_share,
-                limits=limits,
-            ),
-            count_tokens,
-            recipe.seed,
-            settings.epochs,
-            settings.steps,
-        )
-        tell.say(_describe(splits, plan))
+        plan = make_plan(recipe, splits, limits, count_tokens)
+        extent = Extent(plan.total_steps, settings.hours)
+        tell.say(_describe(splits, plan, extent))
 
         # --- model, engine and the figures before ------------------------------------------------------------
         accelerator = _accelerator(Accelerator)
@@ -136,7 +138,7 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
             optimizer.load_state_dict(checkpoint.optimizer())
         if resume:
             run.rewind_metrics(progress.step, progress.evaluated_step)
-            tell.say(f"resumed after step {progress.step} of {plan.total_steps}")
+            tell.say(f"resumed after {extent.told(progress.step, progress.speech_seconds)}")
 
         def save() -> None:
             save_checkpoint(run.checkpoints, _weights(module), optimizer.state_dict(), progress)
@@ -144,17 +146,17 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
         with Feed(plan, reader, folder.vocabulary, language_loss=settings.language_loss) as feed:
             while True:
                 # --- evaluate: generated text of the live weights; the best are kept -------------------------
-                if dev.due(progress.step, plan.total_steps) and progress.evaluated_step < progress.step:
+                if dev.due(extent, progress):
                     try:
-                        dev.evaluate(model, progress)
+                        dev.evaluate(model, extent, progress)
                     finally:  # also where it was stopped in the middle
                         save()
 
                 # --- stop or end -----------------------------------------------------------------------------
                 if stop.requested:
                     save()
-                    raise run.interrupted(f"after step {progress.step} of {plan.total_steps}")
-                if progress.step == plan.total_steps:
+                    raise run.interrupted(f"after {extent.told(progress.step, progress.speech_seconds)}")
+                if extent.ended(progress.step, progress.speech_seconds):
                     break
 
                 # --- one step: all its parts, one update -----------------------------------------------------
@@ -162,7 +164,14 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
                 step = feed.take(progress.step)
                 _note_unreadable(run, step, progress, splits, recipe.data.max_bad_share)
                 torch.manual_seed(int(keyed_rng(recipe.seed, "dropout", progress.step).integers(2**62)))
-                rate = learning_rate(progress.step, plan.total_steps, peak, settings.warmup_share, settings.schedule)
+                rate = learning_rate(
+                    extent.done(progress.step, progress.speech_seconds),
+                    extent.total,
+                    peak,
+                    settings.warmup_share,
+                    settings.schedule,
+                    step=extent.done(1, step.speech_seconds),
+                )
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 wrapped.train()
@@ -189,12 +198,12 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
                 progress.segments += step.segments
                 progress.speech_seconds += step.speech_seconds
                 progress.seconds_training += seconds
-                report = _report(step, progress, plan.total_steps, loss, rate, grad_norm, seconds)
+                report = _report(step, progress, extent, loss, rate, grad_norm, seconds)
                 run.add_step(report)
                 tell.step(report)
-                last = progress.step == plan.total_steps
+                last = extent.ended(progress.step, progress.speech_seconds)
                 regular = last or progress.step % recipe.checkpoints.every_steps == 0
-                if regular and not dev.due(progress.step, plan.total_steps):  # an evaluation saves when it is done
+                if regular and not dev.due(extent, progress):  # an evaluation saves when it is done
                     save()
 
         # --- the figures after, from the weights that were kept ----------------------------------------------
@@ -214,6 +223,11 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
     )
     write_json(run.result, result.as_json())
     return result
+
+
+def _decoders() -> int:
+    """Processes that decode audio: half of the cores, the other half feeds the accelerator."""
+    return max(1, min(MOST_DECODERS, (os.cpu_count() or 2) // 2))
 
 
 def _accelerator(accelerator_class: Any) -> Any:
@@ -239,14 +253,33 @@ def _weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def _describe(splits: Splits, plan: Plan) -> str:
-    windows = sum(len(step) for step in plan.epoch(0))
-    seconds = splits.train.seconds
+def _describe(splits: Splits, plan: Plan, extent: Extent) -> str:
+    parts = []
+    if splits.parts:
+        seconds = splits.train.seconds
+        windows, share = _windows_an_epoch(splits, plan)
+        about = "" if share == 1 else "about "
+        parts.append(
+            f"{len(splits.train.segments):,} segments, {seconds / 3600:.2f} h of speech in {about}{windows:,} windows "
+            f"an epoch ({100 * seconds / (30 * windows):.0f} % full)"
+        )
+    parts += [f"{each.stream.name} as it comes" for each in splits.streams]
     return (
-        f"train: {len(splits.train.segments)} segments, {seconds / 3600:.2f} h of speech in {windows} windows "
-        f"({100 * seconds / (30 * windows):.0f} % full) an epoch, {plan.total_steps} steps; "
+        f"train: {'; '.join(parts)}, {extent.total:,.6g} {extent.unit}; "
         f"dev: {len(splits.dev.segments)} segments; test: {len(splits.test.segments)}"
     )
+
+
+def _windows_an_epoch(splits: Splits, plan: Plan) -> tuple[int, float]:
+    """How many windows the tables pack into, and of what share of their segments that was counted."""
+    windows = segments = index = 0
+    while segments < min(len(splits.train.segments), COUNTED_SEGMENTS):
+        step = plan.step(index)
+        windows += len(step.windows)
+        segments += sum(len(planned.window.segments) for planned in step.windows) + len(step.problems)
+        index += 1
+    share = min(1.0, segments / len(splits.train.segments))
+    return max(1, round(windows / share)), share
 
 
 def _note_unreadable(run: Run, step: LoadedStep, progress: Progress, splits: Splits, max_share: float) -> None:
@@ -257,12 +290,13 @@ def _note_unreadable(run: Run, step: LoadedStep, progress: Progress, splits: Spl
     progress.unreadable += [problem.where for problem in new]
     run.add_problems(new)
     bad = len(splits.train.problems) + len(progress.unreadable)
-    share = bad / (len(splits.train.problems) + len(splits.train.segments))
-    if share > max_share:
+    rows = len(splits.train.problems) + len(splits.train.segments)
+    rows += max(MIN_STREAMED, progress.segments) if splits.streams else 0
+    if bad / rows > max_share:
         raise TrainingError(
-            f"{100 * share:.1f} % of the training rows cannot be used, {len(progress.unreadable)} of them did not "
-            f"decode when they were drawn",
-            where=str(run.problems),
+            f"{100 * bad / rows:.1f} % of the training rows cannot be used, {len(progress.unreadable)} of them turned "
+            f"out so when they were drawn",
+            where=str(run.dropped),
             fix="mend or remove the recordings named there, or raise data.max_bad_share",
         )
 
@@ -270,7 +304,7 @@ def _note_unreadable(run: Run, step: LoadedStep, progress: Progress, splits: Spl
 def _report(
     step: LoadedStep,
     progress: Progress,
-    total_steps: int,
+    extent: Extent,
     loss: float,
     rate: float,
     grad_norm: float,
@@ -278,7 +312,8 @@ def _report(
 ) -> StepReport:
     return StepReport(
         step=progress.step,
-        total_steps=total_steps,
+        total_steps=extent.steps,
+        done=extent.done(progress.step, progress.speech_seconds) / extent.total,
         epoch=step.epoch,
         loss=loss,
         learning_rate=rate,
@@ -290,5 +325,10 @@ def _report(
         seconds=seconds,
         unreadable=len(step.problems),
         hours_per_hour=progress.speech_seconds / max(progress.seconds_training, 1e-9),
-        seconds_left=(total_steps - progress.step) * progress.seconds_training / progress.step,
+        seconds_left=_left(extent, progress),
     )
+
+
+def _left(extent: Extent, progress: Progress) -> float:
+    done = extent.done(progress.step, progress.speech_seconds)
+    return max(0.0, extent.total - done) * progress.seconds_training / max(done, 1e-9)

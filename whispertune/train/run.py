@@ -4,7 +4,7 @@ my-run/
   run.json           marks the folder; versions, seed, data fingerprints
   resolved.toml      the recipe with every default spelled out
   metrics.jsonl      a line a step, a line an evaluation
-  problems.jsonl     rows that could not be used
+  dropped.jsonl      rows that were not used: source, line, reason
   checkpoints/       to resume from
   model/             the best weights, a complete transformers folder
   evaluations/       base and tuned: scores (.json) and utterances (.jsonl)
@@ -13,20 +13,19 @@ my-run/
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import shutil
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from whispertune.data.problems import write_problems
-from whispertune.data.segments import Problem, Segment
+from whispertune.data.problems import write_dropped
+from whispertune.data.segments import Problem
 from whispertune.errors import InputError, Interrupted
 from whispertune.evaluation import Evaluation
 from whispertune.model.load import RUN_MARK
@@ -56,8 +55,8 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     @property
-    def problems(self) -> Path:
-        return self.folder / "problems.jsonl"
+    def dropped(self) -> Path:
+        return self.folder / "dropped.jsonl"
 
     @property
     def resolved_recipe(self) -> Path:
@@ -82,7 +81,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         for left in (self.folder / "evaluations", self.model):  # of a start that came to nothing
             shutil.rmtree(left, ignore_errors=True)
-        self.problems.unlink(missing_ok=True)
+        self.dropped.unlink(missing_ok=True)
         save_recipe(recipe, self.resolved_recipe)
         content = {
             "seed": recipe.seed,
@@ -116,8 +115,8 @@ class Run:
         )
 
     def add_problems(self, problems: Sequence[Problem]) -> None:
-        """Append rows that could not be used to problems.jsonl."""
-        write_problems(self.problems, problems, append=True)
+        """Append rows that were not used to dropped.jsonl."""
+        write_dropped(self.dropped, problems, append=True)
 
     def add_step(self, report: StepReport) -> None:
         """Append a training step to metrics.jsonl."""
@@ -180,14 +179,6 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.partial")
     temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     temporary.replace(path)
-
-
-def fingerprint(segments: Iterable[Segment]) -> str:
-    """sha256 of what the segments say and where; equal data gives equal runs."""
-    digest = hashlib.sha256()
-    for each in segments:
-        digest.update(repr((each.id, each.start_s, each.end_s, each.text, each.language, each.task)).encode())
-    return digest.hexdigest()
 
 
 def default_folder(recipe_path: Path, name: str, today: date) -> Path:

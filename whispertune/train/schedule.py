@@ -1,10 +1,13 @@
-"""Learning rates: the default for a model's size, and its course over the run.
+"""How long a run is, and the learning rate along it.
 
 peak = recipe.train.learning_rate or default_learning_rate(shape.width)
-learning_rate(step, total_steps, peak, warmup_share=0.1, schedule="linear")
+extent = Extent(steps=100)                          # or Extent(hours=20.0): of speech, where steps are not known
+learning_rate(extent.done(step, speech_seconds), extent.total, peak, warmup_share=0.1, schedule="linear")
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 # Width of the model -> the rate it was pre-trained with (Radford et al., 2022, table 17).
 PRETRAINING_RATES = {384: 1.5e-3, 512: 1e-3, 768: 5e-4, 1024: 2.5e-4, 1280: 2e-4}
@@ -17,11 +20,51 @@ def default_learning_rate(width: int) -> float:
     return PRETRAINING_RATES[nearest] * FINE_TUNING_SHARE
 
 
-def learning_rate(step: int, total_steps: int, peak: float, warmup_share: float, schedule: str) -> float:
-    """The rate of step 0 ... total_steps - 1: linear from 0 in the warm-up, then down to 0 or constant."""
-    warmup = round(warmup_share * total_steps)
-    if step < warmup:
-        return peak * (step + 1) / (warmup + 1)
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The length of a run: steps, or hours of speech trained on; one of the two."""
+
+    steps: int | None = None
+    hours: float | None = None
+
+    @property
+    def total(self) -> float:
+        return float(self.steps if self.steps is not None else self.hours or 0.0)
+
+    @property
+    def unit(self) -> str:
+        return "steps" if self.steps is not None else "hours of speech"
+
+    def done(self, steps: int, speech_seconds: float) -> float:
+        """How much of the total is done, in its unit."""
+        return float(steps) if self.steps is not None else speech_seconds / 3600
+
+    def ended(self, steps: int, speech_seconds: float) -> bool:
+        return self.done(steps, speech_seconds) >= self.total
+
+    def reached(self, steps: int, speech_seconds: float, parts: int) -> int:
+        """How many of `parts` equal parts of the run are done; parts of steps end on whole steps."""
+        done = self.done(steps, speech_seconds)
+        ends = (self.total * number / parts for number in range(1, parts + 1))
+        return sum(done >= (round(end) if self.steps is not None else end) for end in ends)
+
+    def told(self, steps: int, speech_seconds: float) -> str:
+        """How far a run is, for people."""
+        if self.steps is not None:
+            return f"step {steps} of {self.steps}"
+        return f"step {steps}, {speech_seconds / 3600:.2f} of {self.hours:g} hours of speech"
+
+
+def learning_rate(
+    done: float, total: float, peak: float, warmup_share: float, schedule: str, *, step: float = 1.0
+) -> float:
+    """The rate of a step that begins where `done` of `total` is done and takes `step` of it.
+
+    Linear from 0 in the warm-up, then down to 0 or constant.
+    """
+    warmup = warmup_share * total
+    if done < warmup:
+        return peak * (done + step) / (warmup + step)
     if schedule == "constant":
         return peak
-    return peak * (total_steps - step) / max(1, total_steps - warmup)
+    return peak * max(0.0, total - done) / max(step, total - warmup)

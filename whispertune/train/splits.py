@@ -1,53 +1,100 @@
-"""Train, dev and test: read, checked before anything expensive starts, and kept apart.
+"""Train, dev and test: read, cleaned, checked before anything expensive starts, and kept apart.
 
 with AudioReader() as reader:
-    splits = load_splits(recipe, vocabulary, reader)
+    splits = load_splits(recipe, vocabulary, reader, TokenCounter(vocabulary), limits)
 len(splits.train.segments), splits.reporting
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
+from hashlib import sha256
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
 
 from whispertune.data.audio import AudioReader
+from whispertune.data.clean import CleanRules, clean
+from whispertune.data.leakage import Hashes, check_apart
+from whispertune.data.listen import hear
 from whispertune.data.problems import check_share
-from whispertune.data.segments import Problem, Segment, SourceData, SourceSpec
-from whispertune.data.sources import open_source
+from whispertune.data.segments import Problem, Segment, SourceData
+from whispertune.data.sources import open_source, open_stream
+from whispertune.data.streams import Stream, count_rows
+from whispertune.data.table import SegmentTable, as_table, prefixed
 from whispertune.errors import DataError, RecipeError
 from whispertune.recipe import Recipe, SourceTable
+from whispertune.sources_of import source_spec
+from whispertune.train.supply import too_many_tokens
 from whispertune.windows.pack import CountTokens, Limits, fits
 from whispertune.windows.tokens import Vocabulary
 
-OVERLAP_S = 0.05  # captions touch each other
+SPLITS = ("train", "dev", "test")
+HEAD_ROWS = 256
+LISTEN_HOURS = 20.0  # of speech that clean.audio = "auto" listens to before the start
+
+Watch = Callable[[str, int, int], None]  # (what, rows done, rows in all)
+
+
+def _unwatched(what: str, done: int, total: int) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class TrainStream:
+    """A source of train that is read as it comes."""
+
+    index: int  # among the recipe's sources of train
+    stream: Stream
+    head: SegmentTable  # the first rows of its first shard
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The data of a run. Dev selects the checkpoint; test, where given, reports."""
+    """The data of a run. Dev selects the checkpoint; test, where given, reports.
 
+    `parts` are the tables of train by the index of their source in the recipe; `train` is all of them together.
+    """
+
+    parts: dict[int, SegmentTable]
+    streams: tuple[TrainStream, ...]
     train: SourceData
     dev: SourceData
     test: SourceData
+    notes: tuple[str, ...] = ()
 
     @property
-    def reporting(self) -> tuple[str, tuple[Segment, ...]]:
+    def reporting(self) -> tuple[str, Sequence[Segment]]:
         """The split whose figures are final, by name, and its segments."""
         return ("test", self.test.segments) if self.test.segments else ("dev", self.dev.segments)
 
+    @property
+    def sample(self) -> SegmentTable:
+        """What training text looks like: all of the tables, and the first rows of each stream."""
+        return SegmentTable.join([as_table(self.train.segments), *(each.head for each in self.streams)])
+
+    def fingerprints(self) -> dict[str, str]:
+        """By split, a hash of what its segments say and where, of streams what they are called and how long."""
+        found = {name: as_table(getattr(self, name).segments).fingerprint() for name in SPLITS}
+        for each in self.streams:
+            known = repr((found["train"], each.index, each.stream.name, each.stream.shard_rows))
+            found["train"] = sha256(known.encode()).hexdigest()
+        return found
+
 
 class TokenCounter:
-    """How many tokens a segment's text takes; each text is encoded once."""
+    """How many tokens the texts of segments take."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self._counts: dict[str, int] = {}
 
-    def __call__(self, segment: Segment) -> int:
-        if segment.id not in self._counts:
-            self._counts[segment.id] = len(self.vocabulary.encode(segment.text, segment.language))
-        return self._counts[segment.id]
+    def __call__(self, segments: Sequence[Segment]) -> NDArray[np.int32]:
+        table = as_table(segments)
+        texts, languages = table.texts.to_pylist(), table.languages.to_pylist()
+        return np.array(self.vocabulary.count(texts, languages), dtype=np.int32)
 
 
 def read_sources(
@@ -59,90 +106,165 @@ def read_sources(
     task: str,
     origin: str,
 ) -> SourceData:
-    """All segments of some sources, their languages checked against the model."""
-    segments: list[Segment] = []
-    problems: list[Problem] = []
-    for index, table in enumerate(tables):
-        spec = SourceSpec(
-            location=Path(table.source),
-            language=table.language or language,
-            task=table.task or task,
-            limit_rows=table.limit_rows,
-            origin=f"{origin}.{index}",
-        )
-        data = open_source(spec, reader)
-        segments += [replace(each, id=f"{index}/{each.id}") for each in data.segments] if index else data.segments
-        problems += data.problems
-    for spoken in {segment.language for segment in segments}:
+    """All segments of some sources, one source behind the other, their languages checked against the model."""
+    data = joined(
+        [
+            _read(table, f"{origin}.{index}", reader, language, task, f"{index}/" if len(tables) > 1 else "")
+            for index, table in enumerate(tables)
+        ]
+    )
+    check_spoken(data.segments, vocabulary, origin)
+    return data
+
+
+def joined(found: Sequence[SourceData]) -> SourceData:
+    """Several sources as one."""
+    return SourceData(
+        SegmentTable.join([as_table(data.segments) for data in found]),
+        tuple(problem for data in found for problem in data.problems),
+        tuple(note for data in found for note in data.notes),
+    )
+
+
+def check_spoken(segments: Iterable[Segment], vocabulary: Vocabulary, origin: str) -> None:
+    """Raise InputError where the model has not the language or the task of a segment."""
+    table = as_table(segments)
+    for spoken in table.distinct("languages"):
         vocabulary.check_language(spoken, where=origin)
-    for wanted in {segment.task for segment in segments}:
+    for wanted in table.distinct("tasks"):
         vocabulary.check_task(wanted, where=origin)
-    return SourceData(tuple(segments), tuple(problems))
 
 
 def load_splits(
-    recipe: Recipe, vocabulary: Vocabulary, reader: AudioReader, count_tokens: CountTokens, limits: Limits
+    recipe: Recipe,
+    vocabulary: Vocabulary,
+    reader: AudioReader,
+    count_tokens: CountTokens,
+    limits: Limits,
+    watch: Watch = _unwatched,
 ) -> Splits:
     """Read the three splits of a recipe.
 
     Raises:
-        RecipeError: no train or dev data. DataError: too many bad rows, or a recording in two splits.
+        RecipeError: no train or dev data. DataError: too many bad rows, or the same speech or text in two splits.
     """
     for name in ("train", "dev"):
         if not getattr(recipe.data, name):
             fix = "dev selects the best checkpoint: give recordings that are not in train" if name == "dev" else None
             raise RecipeError(f"the recipe has no [[data.{name}]]", where=f"data.{name}", fix=fix)
-    found = {
-        name: read_sources(
-            getattr(recipe.data, name),
-            vocabulary,
-            reader,
-            language=recipe.language,
-            task=recipe.task,
-            origin=f"data.{name}",
-        )
-        for name in ("train", "dev", "test")
-    }
-    found["train"] = _sort_out_overlong(found["train"], limits, count_tokens)
+    rules = CleanRules(**recipe.clean.model_dump())
+    found = {name: _read_split(name, recipe, vocabulary, reader, rules, limits, count_tokens) for name in SPLITS}
+    streams = _open_streams(recipe, vocabulary, reader, watch)
+    found, hashes = _hear(found, recipe, rules, reader, watch)
+    apart = check_apart({name: as_table(data.segments) for name, data in found.items()}, rules.leakage, hashes)
     for name, data in found.items():
-        check_share(data, recipe.data.max_bad_share, f"data.{name}")
-        if not data.segments and name != "test":
+        problems = _told(apart.problems[name], getattr(recipe.data, name))
+        found[name] = replace(data, segments=apart.splits[name], problems=(*data.problems, *problems))
+        check_share(found[name], recipe.data.max_bad_share, f"data.{name}")
+        if not found[name].segments and name != "test" and not (name == "train" and streams):
             raise DataError("no usable segments", where=f"data.{name}", fix="see the problems named above")
-    _check_apart(found)
-    return Splits(**found)
+    notes = [f"{name}: {note}" for name, data in found.items() for note in data.notes]
+    train = apart.splits["train"]
+    return Splits(_parts(train, recipe), streams, **found, notes=(*notes, *apart.notes))
 
 
-def _sort_out_overlong(data: SourceData, limits: Limits, count_tokens: CountTokens) -> SourceData:
-    """Segments that no window can hold become problems, and the cue after one starts a new chain."""
-    kept: list[Segment] = []
-    problems = list(data.problems)
-    dropped = False
-    for segment in data.segments:
-        if not fits(segment, limits, count_tokens):
-            detail = f"{count_tokens(segment)} tokens, a window takes {limits.max_tokens} with its timestamps and end"
-            problems.append(Problem(segment.id, "too many tokens", detail))
-            dropped = True
+def _read_split(
+    name: str,
+    recipe: Recipe,
+    vocabulary: Vocabulary,
+    reader: AudioReader,
+    rules: CleanRules,
+    limits: Limits,
+    count_tokens: CountTokens,
+) -> SourceData:
+    """The sources of a split that are no streams, cleaned, one behind the other."""
+    found = []
+    tables: Sequence[SourceTable] = getattr(recipe.data, name)
+    for index, table in enumerate(tables):
+        if table.streaming and name == "train":
             continue
-        kept.append(replace(segment, continues=False) if dropped else segment)
-        dropped = False
-    return SourceData(tuple(kept), tuple(problems))
+        prefix = f"{index}/" if len(tables) > 1 else ""
+        data = _read(table, f"data.{name}.{index}", reader, recipe.language, recipe.task, prefix)
+        check_spoken(data.segments, vocabulary, f"data.{name}.{index}")
+        data = clean(data, rules, source=table.source)
+        found.append(_sort_out_overlong(data, limits, count_tokens, table.source) if name == "train" else data)
+    return joined(found)
 
 
-def _check_apart(found: dict[str, SourceData]) -> None:
-    """No stretch of a recording may stand in two splits."""
-    spoken = sorted(
-        (segment.recording.resolve(), segment.start_s, segment.end_s, name)
-        for name, data in found.items()
-        for segment in data.segments
-    )
-    heard: dict[str, tuple[Path, float]] = {}  # split -> the recording it was last seen in, and until when
-    for recording, start_s, end_s, name in spoken:
-        for other, (same, until_s) in heard.items():
-            if other != name and same == recording and until_s - start_s > OVERLAP_S:
-                raise DataError(
-                    f"the same speech is in {name} and in {other}",
-                    where=f"{recording} at {start_s:.2f} s",
-                    fix="figures on speech that was trained on mean nothing: take it out of one of them",
-                )
-        _, until_s = heard[name] if name in heard and heard[name][0] == recording else (recording, 0.0)
-        heard[name] = (recording, max(until_s, end_s))
+def _read(
+    table: SourceTable, origin: str, reader: AudioReader, language: str | None, task: str, prefix: str
+) -> SourceData:
+    data = open_source(source_spec(table, language=language, task=task, origin=origin), reader)
+    problems = tuple(replace(problem, source=table.source) for problem in data.problems)
+    segments = as_table(data.segments)
+    return replace(data, segments=prefixed(segments, prefix) if prefix else segments, problems=problems)
+
+
+def _parts(train: SegmentTable, recipe: Recipe) -> dict[int, SegmentTable]:
+    """The rows of train by the index of their source."""
+    import pyarrow.compute as pc
+
+    if len(recipe.data.train) == 1:
+        return {0: train} if len(train) else {}
+    parts = {}
+    for index in range(len(recipe.data.train)):
+        mine = train.where(pc.starts_with(train.ids, f"{index}/").to_numpy(zero_copy_only=False))
+        if len(mine):
+            parts[index] = mine
+    return parts
+
+
+def _hear(
+    found: Mapping[str, SourceData], recipe: Recipe, rules: CleanRules, reader: AudioReader, watch: Watch
+) -> tuple[dict[str, SourceData], dict[str, Hashes]]:
+    """Listen to everything where the recipe wants it: what is left, and what tells equal audio."""
+    hours = sum(data.seconds for data in found.values()) / 3600
+    if recipe.clean.audio == "never" or (recipe.clean.audio == "auto" and hours > LISTEN_HOURS):
+        return dict(found), {}
+    left: dict[str, SourceData] = {}
+    hashes: dict[str, Hashes] = {}
+    for name, data in found.items():
+        heard = hear(as_table(data.segments), rules, reader, progress=partial(watch, f"listening to {name}"))
+        problems = _told(heard.data.problems, getattr(recipe.data, name))
+        left[name] = replace(data, segments=heard.data.segments, problems=(*data.problems, *problems))
+        hashes[name] = heard.measures.audio_hashes
+    return left, hashes
+
+
+def _open_streams(recipe: Recipe, vocabulary: Vocabulary, reader: AudioReader, watch: Watch) -> tuple[TrainStream, ...]:
+    streams = []
+    for index, table in enumerate(recipe.data.train):
+        if table.streaming:
+            spec = source_spec(table, language=recipe.language, task=recipe.task, origin=f"data.train.{index}")
+            stream = open_stream(spec, reader)
+            if table.count:
+                stream = count_rows(stream, partial(_count_watched, watch, table.source))
+            head = SegmentTable.of(row for row in islice(stream.open(0), HEAD_ROWS) if isinstance(row, Segment))
+            check_spoken(head, vocabulary, f"data.train.{index}")
+            streams.append(TrainStream(index, stream, head))
+    return tuple(streams)
+
+
+def _count_watched(watch: Watch, source: str, done: int) -> None:
+    watch(f"counting the rows of {source}", done, done + 1)
+
+
+def _told(problems: Sequence[Problem], tables: Sequence[SourceTable]) -> tuple[Problem, ...]:
+    """The problems of rows of several sources, each with the source it is of, by the prefix of its id."""
+    index = (int(problem.where.partition("/")[0]) if len(tables) > 1 else 0 for problem in problems)
+    return tuple(replace(problem, source=tables[at].source) for problem, at in zip(problems, index, strict=True))
+
+
+def _sort_out_overlong(data: SourceData, limits: Limits, count_tokens: CountTokens, source: str) -> SourceData:
+    """Segments that no window can hold become problems, and the cue after one starts a new chain."""
+    table = as_table(data.segments)
+    keep = fits(table, limits, count_tokens)
+    if keep.all():
+        return data
+    dropped = table.take(np.flatnonzero(~keep))
+    counts = count_tokens(dropped)
+    problems = [
+        replace(too_many_tokens(segment, int(count), limits), source=source)
+        for segment, count in zip(dropped, counts, strict=True)
+    ]
+    return replace(data, segments=table.where(keep), problems=(*data.problems, *problems))

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from whispertune.data.audio import AudioReader
-from whispertune.data.segments import Problem, Segment
+from whispertune.data.segments import Problem, Recording, Segment, name_of
 from whispertune.errors import AudioError
 from whispertune.windows.features import SAMPLE_RATE_HZ, WINDOW_SAMPLES, log_mel
 from whispertune.windows.labels import IGNORE, Labels, label
@@ -87,7 +86,7 @@ def load_window(
     return LoadedWindow(audio, labels, window.segments, window.duration_s, tuple(problems))
 
 
-def read_whole(reader: AudioReader, recording: Path, start_s: float, end_s: float) -> np.ndarray:
+def read_whole(reader: AudioReader, recording: Recording, start_s: float, end_s: float) -> np.ndarray:
     """A stretch of a recording, all of it: float32, (samples,).
 
     Raises:
@@ -97,7 +96,7 @@ def read_whole(reader: AudioReader, recording: Path, start_s: float, end_s: floa
     samples = reader.read(recording, start_s, end_s)
     missing_s = end_s - start_s - len(samples) / SAMPLE_RATE_HZ
     if missing_s > MISSING_S:
-        raise AudioError(f"ends {missing_s:.2f} s before the speech from {start_s:.2f} s", where=str(recording))
+        raise AudioError(f"ends {missing_s:.2f} s before the speech from {start_s:.2f} s", where=name_of(recording))
     return samples
 
 

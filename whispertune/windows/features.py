@@ -49,8 +49,9 @@ def log_mel(audio: torch.Tensor, n_mels: int) -> torch.Tensor:
     import torch
 
     window = torch.hann_window(FFT_SAMPLES, device=audio.device)
-    spectrum = torch.stft(audio, FFT_SAMPLES, HOP_SAMPLES, window=window, return_complex=True)
-    power = spectrum[..., :-1].abs() ** 2  # (batch, 201, frames); the last frame is past the end
-    logs = (_filters(n_mels, str(audio.device)) @ power).clamp(min=1e-10).log10()
+    spectrum = torch.view_as_real(torch.stft(audio, FFT_SAMPLES, HOP_SAMPLES, window=window, return_complex=True))
+    real, imaginary = spectrum[:, :, :-1].unbind(-1)  # (batch, 201, frames) each; the last frame is past the end
+    power = real.square().add_(imaginary.square())  # |x|² by way of abs() takes twice as long in all
+    logs = (_filters(n_mels, str(audio.device)) @ power).clamp_(min=1e-10).log10_()
     floor = logs.amax(dim=(1, 2), keepdim=True) - 8.0
-    return (torch.maximum(logs, floor) + 4.0) / 4.0
+    return torch.maximum(logs, floor).add_(4.0).div_(4.0)

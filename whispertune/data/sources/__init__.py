@@ -1,9 +1,11 @@
-"""Sources: where segments come from. A new kind is a function and a line in `SOURCES`.
+"""Sources: where segments come from. A new kind is a function in a file of its own and a line in `SOURCES`.
 
     with AudioReader() as audio:
-        data = open_source(SourceSpec(Path("talks"), language="sv"), audio)    # SourceData(segments, problems)
+        data = open_source(SourceSpec("talks", language="sv"), audio)        # SourceData(segments, problems)
+        data = open_source(SourceSpec("kaldi:data/train", language="sv"), audio)
+        stream = open_stream(SourceSpec("hub:google/fleurs:sv_se"), audio)   # a Stream: nothing is kept
 
-`folder` is a folder with metadata.jsonl or metadata.csv; `captions` are recordings with .vtt or .srt beside them.
+A path without a kind before it is looked at: docs/sources.md says what each kind is and how it is told.
 """
 
 from __future__ import annotations
@@ -11,47 +13,109 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import SourceData, SourceSpec
-from whispertune.data.sources.captioned import AUDIO_SUFFIXES, has_pair, read_captioned
-from whispertune.data.sources.folder import METADATA_NAMES, METADATA_SUFFIXES, read_folder
+from whispertune.data.sources.captioned import AUDIO_SUFFIXES, CAPTION_SUFFIXES, has_pair, read_captioned
+from whispertune.data.sources.commonvoice import is_commonvoice, read_commonvoice
+from whispertune.data.sources.dataset import is_dataset, read_dataset, stream_dataset
+from whispertune.data.sources.hub import read_hub, stream_hub
+from whispertune.data.sources.kaldi import is_kaldi, read_kaldi
+from whispertune.data.sources.labelstudio import is_labelstudio, read_labelstudio
+from whispertune.data.sources.lhotse import is_lhotse, read_lhotse
+from whispertune.data.sources.ljspeech import is_ljspeech, read_ljspeech
+from whispertune.data.sources.manifest import is_manifest, read_manifest
+from whispertune.data.streams import Stream
+from whispertune.data.table import as_table
 from whispertune.errors import DataError
 
 SOURCES: dict[str, Callable[[SourceSpec, AudioReader], SourceData]] = {
-    "folder": read_folder,
+    "hub": read_hub,
+    "dataset": read_dataset,
+    "commonvoice": read_commonvoice,
+    "kaldi": read_kaldi,
+    "lhotse": read_lhotse,
+    "ljspeech": read_ljspeech,
+    "labelstudio": read_labelstudio,
+    "manifest": read_manifest,
     "captions": read_captioned,
 }
+STREAMS: dict[str, Callable[[SourceSpec, AudioReader], Stream]] = {
+    "hub": stream_hub,
+    "dataset": stream_dataset,
+}
+_SIGNS: dict[str, Callable[[Path], bool]] = {  # how a plain path is told, the surest first
+    "dataset": is_dataset,
+    "commonvoice": is_commonvoice,
+    "kaldi": is_kaldi,
+    "lhotse": is_lhotse,
+    "labelstudio": is_labelstudio,
+    "ljspeech": is_ljspeech,
+    "manifest": is_manifest,
+    "captions": has_pair,
+}
 
-_FIX = "give a folder with metadata.jsonl or metadata.csv, or recordings with .vtt or .srt of the same name beside"
+_FIX = (
+    "give a folder with metadata.jsonl or metadata.csv, recordings with captions of the same name beside them, "
+    "or kind:location with one of " + ", ".join(SOURCES)
+)
 
 
 def open_source(spec: SourceSpec, audio: AudioReader) -> SourceData:
     """The segments at a place, whatever kind of source it is; a DataError where it is none."""
-    return SOURCES[_kind(spec)](spec, audio)
+    kind, plain = _kind(spec)
+    data = SOURCES[kind](plain, audio)
+    if not data.segments and not data.problems:
+        raise DataError("holds no rows", where=_where(spec), fix=_FIX)
+    return data if spec.limit_hours is None else _first_hours(data, spec.limit_hours)
 
 
-def _kind(spec: SourceSpec) -> str:
-    location = spec.location
-    where = f"{spec.origin}: {location}" if spec.origin else str(location)
-    if location.is_dir():
-        if any((location / name).is_file() for name in METADATA_NAMES):
-            return "folder"
-        if has_pair(location):
-            return "captions"
-        raise DataError(
-            f"holds no metadata and no recording with captions, only {_held(location)}", where=where, fix=_FIX
-        )
-    if not location.is_file():
-        raise DataError("there is no such file or folder", where=where, fix=_FIX)
-    if location.suffix.lower() in METADATA_SUFFIXES:
-        return "folder"
-    if location.suffix.lower() not in AUDIO_SUFFIXES:
-        raise DataError("is neither metadata (.jsonl, .csv) nor a recording", where=where, fix=_FIX)
-    if not has_pair(location):
-        raise DataError(f"no {location.stem}.vtt or {location.stem}.srt lies beside it", where=where, fix=_FIX)
-    return "captions"
+def _first_hours(data: SourceData, hours: float) -> SourceData:
+    """The first segments that are at most so long together; kinds that read only so far are left as they are."""
+    table = as_table(data.segments)
+    keep = table.durations_s.cumsum() <= 3600 * hours
+    return replace(data, segments=table.where(keep))
+
+
+def open_stream(spec: SourceSpec, audio: AudioReader) -> Stream:
+    """The same rows as they come; a DataError where this kind of source cannot be streamed."""
+    kind, plain = _kind(spec)
+    if kind not in STREAMS:
+        fix = f"leave streaming out; it is for {' and '.join(STREAMS)} sources"
+        raise DataError(f"a {kind} source is not streamed", where=_where(spec), fix=fix)
+    return STREAMS[kind](plain, audio)
+
+
+def _kind(spec: SourceSpec) -> tuple[str, SourceSpec]:
+    """The kind, and the spec without it."""
+    kind, separator, location = spec.location.partition(":")
+    if separator and kind in SOURCES:
+        return kind, replace(spec, location=location)
+    if separator and kind.isalpha() and len(kind) > 1 and not spec.path.exists():
+        raise DataError(f"no kind of source is called {kind!r}", where=_where(spec), fix=_FIX)
+    return _look(spec), spec
+
+
+def _look(spec: SourceSpec) -> str:
+    path = spec.path
+    if not path.exists():
+        raise DataError("there is no such file or folder", where=_where(spec), fix=_FIX)
+    for kind, applies in _SIGNS.items():
+        if applies(path):
+            return kind
+    if path.is_dir():
+        what = f"holds no metadata and no recording with captions, only {_held(path)}"
+    elif path.suffix.lower() in AUDIO_SUFFIXES:
+        what = f"no {path.stem}.vtt or other captions ({', '.join(CAPTION_SUFFIXES)}) lie beside it"
+    else:
+        what = "is neither metadata (.jsonl, .csv, .tsv) nor a recording"
+    raise DataError(what, where=_where(spec), fix=_FIX)
+
+
+def _where(spec: SourceSpec) -> str:
+    return f"{spec.origin}: {spec.location}" if spec.origin else spec.location
 
 
 def _held(folder: Path) -> str:

@@ -1,8 +1,10 @@
-"""Recordings with captions beside them: talk.mp3 and talk.vtt, talk.srt or talk.sv.vtt.
+"""Recordings with captions beside them: talk.mp3 and talk.vtt, talk.srt, talk.ass, talk.ttml or talk.sv.vtt.
 
-    read_captioned(SourceSpec(Path("talks"), language="sv"), audio)     # the folder and all below it
-    read_captioned(SourceSpec(Path("talks/opening.mp3")), audio)        # beside opening.sv.vtt
+    read_captioned(SourceSpec("talks", language="sv"), audio)     # the folder and all below it
+    read_captioned(SourceSpec("talks/opening.mp3"), audio)        # beside opening.sv.vtt
 
+Of one recording's captions in several formats, .vtt is read rather than .srt, then .ass or .ssa, then .ttml or
+.dfxp. The language is that of the recipe, else the one in the file's name, else the one that the file states.
 Cues stay whole. Each cue that cannot be used, and each file without its other half, is a Problem.
 """
 
@@ -10,7 +12,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +33,10 @@ from whispertune.data.sources.rows import (
 from whispertune.errors import AudioError, DataError
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".webm", ".mp4")
-CAPTION_SUFFIXES = (".vtt", ".srt")
+CAPTION_SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".ttml", ".dfxp")  # the first that is there is read
 _LANGUAGE_SUFFIX = re.compile(r"(.+)\.([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{2,8})*")  # talk.sv, talk.zh-Hans
+_OTHER_SUFFIXES = f"{', '.join(CAPTION_SUFFIXES[1:-1])} or {CAPTION_SUFFIXES[-1]}"
+_STATED_LANGUAGE = re.compile(r"(?!und|mul|mis|zxx)([a-z]{2,3})(?:[-_].*)?", re.IGNORECASE | re.DOTALL)
 _NO_TIME = ("empty cue", "no length", "past the end")
 
 
@@ -55,7 +61,7 @@ def read_captioned(spec: SourceSpec, audio: AudioReader) -> SourceData:
     """The cues of all recordings, recording by recording in the order of their paths."""
     segments: list[Segment] = []
     problems: list[Problem] = []
-    for found in _find_pairs(spec.location, spec.language):
+    for found in _find_pairs(spec.path, spec.language):
         left = None if spec.limit_rows is None else spec.limit_rows - len(segments)
         if left == 0:
             break
@@ -124,19 +130,18 @@ def _candidates(stem: str, captions: set[Path], stems: set[str]) -> dict[Path, s
 
 def _pair(recording: Path, candidates: dict[Path, str | None], language: str | None) -> _Pair | Problem:
     if not candidates:
-        detail = f"no {recording.stem}.vtt or .srt lies beside it, or another recording has it"
+        detail = f"no {recording.stem}.vtt, {_OTHER_SUFFIXES} lies beside it, or another recording has it"
         return Problem(str(recording), "recording without captions", detail)
     languages = set(candidates.values())
     meant = {path: own for path, own in candidates.items() if len(languages) == 1 or own == language}
     if not meant:
         names = ", ".join(path.name for path in candidates)
         return Problem(str(recording), "several captions", f"{names}: give the language, or leave one")
-    captions = max(meant, key=lambda path: path.suffix.lower())  # the same as .vtt and .srt: .vtt says more
+    captions = min(meant, key=lambda path: CAPTION_SUFFIXES.index(path.suffix.lower()))
     return _Pair(recording, captions, meant[captions])
 
 
 def _read_pair(pair: _Pair, spec: SourceSpec, audio: AudioReader) -> list[_Judged]:
-    language = language_of(spec.language or pair.language, spec, str(pair.captions))
     try:
         captions = read_captions(pair.captions)
     except DataError as error:
@@ -150,12 +155,16 @@ def _read_pair(pair: _Pair, spec: SourceSpec, audio: AudioReader) -> list[_Judge
         trouble = ("recording does not decode", f"{pair.recording.name} {error.what}")
         lost = (Problem(f"{pair.captions}:{cue.line}", *trouble) for cue in captions.cues)
         return [_dropped(problem) for problem in (*lost, *captions.problems)]
-    root = spec.location.parent if spec.location.is_file() else spec.location
-    name = pair.captions.relative_to(root).as_posix()
+    stated = _STATED_LANGUAGE.fullmatch(captions.language or "")
+    own = spec.language or pair.language or (stated[1].lower() if stated else None)
+    language = language_of(own, spec, str(pair.captions))
+    root = spec.path.parent if spec.path.is_file() else spec.path
+    ids = _ids(pair.captions.relative_to(root).as_posix(), captions.cues)
 
-    def segment(cue: Cue, end_s: float) -> Segment:
+    def segment(index: int, end_s: float) -> Segment:
+        cue = captions.cues[index]
         return Segment(
-            id=f"{name}:{cue.line}",
+            id=ids[index],
             recording=pair.recording,
             start_s=cue.start_s,
             end_s=end_s,
@@ -168,21 +177,35 @@ def _read_pair(pair: _Pair, spec: SourceSpec, audio: AudioReader) -> list[_Judge
     return _judged(captions, pair.captions, duration_s, segment)
 
 
+def _ids(name: str, cues: Sequence[Cue]) -> list[str]:
+    """Each cue by its line; those behind the first of a line, as in XML without line breaks, are counted too."""
+    ids: list[str] = []
+    on_line: Counter[int] = Counter()
+    for cue in cues:
+        on_line[cue.line] += 1
+        ids.append(f"{name}:{cue.line}" + (f".{on_line[cue.line]}" if on_line[cue.line] > 1 else ""))
+    return ids
+
+
 def _judged(
-    captions: Captions, path: Path, duration_s: float, segment: Callable[[Cue, float], Segment]
+    captions: Captions, path: Path, duration_s: float, segment: Callable[[int, float], Segment]
 ) -> list[_Judged]:
-    """Every cue and every problem of the file in its order."""
-    judged = [(int(problem.where.rpartition(":")[2]), _dropped(problem)) for problem in captions.problems]
+    """Every cue in its order, and every problem behind the cue that stands before it in the file."""
+    places = sorted((cue.line, index) for index, cue in enumerate(captions.cues))
+    judged: list[tuple[float, _Judged]] = []
+    for problem in captions.problems:
+        earlier = bisect_left(places, (int(problem.where.rpartition(":")[2]), -1))
+        judged.append((places[earlier - 1][1] + 0.5 if earlier else -1, _dropped(problem)))
     used: Spoken | None = None  # the last cue that is used
     before: Cue | None = None  # the last cue with text and a credible time, used or not
-    for cue in captions.cues:
+    for index, cue in enumerate(captions.cues):
         trouble = _trouble(cue, before, used, duration_s)
         if trouble:
-            judged.append((cue.line, _Judged(_unused(cue, trouble), Problem(f"{path}:{cue.line}", *trouble))))
+            judged.append((index, _Judged(_unused(cue, trouble), Problem(f"{path}:{cue.line}", *trouble))))
         else:
             end_s = min(cue.end_s, duration_s)
-            used = Spoken(cue.start_s, end_s, segment(cue, end_s))
-            judged.append((cue.line, _Judged(used)))
+            used = Spoken(cue.start_s, end_s, segment(index, end_s))
+            judged.append((index, _Judged(used)))
         if trouble is None or trouble[0] not in _NO_TIME:
             before = cue
     judged.sort(key=lambda one: one[0])

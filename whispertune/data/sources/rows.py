@@ -2,6 +2,7 @@
 
 trouble = time_trouble(start_s=12.4, end_s=50.0, duration_s=61.2)   # ("longer than 30 s", "lasts 37.60 s")
 segments = linked([Spoken(0.5, 2.0, first), Spoken(2.0, 3.0), Spoken(3.5, 5.0, third)])
+links = link_columns(recordings, chains, start_s, end_s, used)      # the same for a million rows at once
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
 
 from whispertune.data.segments import Segment, SourceSpec
 from whispertune.errors import DataError
@@ -85,6 +89,63 @@ def _behind(segment: Segment, last: Segment | None) -> Segment:
     if last is None or not 0 < last.end_s - segment.start_s <= OVERLAP_TOLERANCE_S + ROUNDING_S:
         return segment
     return replace(segment, start_s=last.end_s) if last.end_s < segment.end_s else segment
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """How rows follow each other, row by row: what `linked` sets in segments."""
+
+    start_s: NDArray[np.float64]
+    continues: NDArray[np.bool_]
+    lead_s: NDArray[np.float64]
+
+
+def link_columns(
+    recordings: NDArray[np.int64],
+    chains: NDArray[np.int64],
+    start_s: NDArray[np.float64],
+    end_s: NDArray[np.float64],
+    used: NDArray[np.bool_],
+) -> Links:
+    """`linked` for the rows of many recordings at once, used or not.
+
+    They stand recording by recording, in each by chain (a number for a task and language), in that by start.
+    """
+    quiet_s = _quiet_before(recordings, start_s, end_s)
+    links = Links(start_s.copy(), np.zeros(len(start_s), dtype=np.bool_), np.zeros(len(start_s)))
+    rows = np.flatnonzero(used)
+    if not len(rows):
+        return links
+    before = np.concatenate([rows[:1], rows[:-1]])  # the used row before each; the first has none
+    same = (recordings[rows] == recordings[before]) & (chains[rows] == chains[before]) & (rows != before)
+    last_end_s = end_s[before]
+    overlap_s = last_end_s - start_s[rows]
+    rounded = same & (overlap_s > 0) & (overlap_s <= OVERLAP_TOLERANCE_S + ROUNDING_S) & (last_end_s < end_s[rows])
+    links.start_s[rows] = starts_s = np.where(rounded, last_end_s, start_s[rows])
+    unbroken = same & (rows - before == 1)
+    links.continues[rows] = unbroken & (quiet_s[rows] <= last_end_s) & (last_end_s <= starts_s)
+    links.lead_s[rows] = np.maximum(0.0, starts_s - quiet_s[rows])
+    return links
+
+
+def _quiet_before(
+    recordings: NDArray[np.int64], start_s: NDArray[np.float64], end_s: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """When the last of what starts earlier in the recording is over, for each row; 0 where nothing starts earlier."""
+    order = np.lexsort((start_s, recordings))
+    by_start, starts_s = recordings[order], start_s[order]
+    places = np.arange(len(order))
+    new_recording = np.concatenate([[True], by_start[1:] != by_start[:-1]])[: len(order)]
+    new_start = new_recording | np.concatenate([[True], starts_s[1:] != starts_s[:-1]])[: len(order)]
+    group = np.cumsum(new_recording)
+    # The latest end so far in each recording: ends as ranks, and all of a later recording above all before.
+    ends_s, ranks = np.unique(end_s[order], return_inverse=True)
+    latest_s = ends_s[np.maximum.accumulate(group * len(ends_s) + ranks) - group * len(ends_s)]
+    first = np.maximum.accumulate(np.where(new_recording, places, 0))
+    earlier = np.maximum.accumulate(np.where(new_start, places, 0))  # rows before this one start before it
+    quiet_s = np.zeros(len(order))
+    quiet_s[order] = np.where(earlier > first, latest_s[earlier - 1], 0.0)
+    return quiet_s
 
 
 def language_of(own: str | None, spec: SourceSpec, where: str) -> str:

@@ -1,0 +1,99 @@
+"""Recordings beside captions in ASS and TTML: which file is read, in which order, under which ids and language."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from whispertune.data.audio import AudioReader
+from whispertune.data.captions import Cue, write_captions
+from whispertune.data.segments import SourceData, SourceSpec
+from whispertune.data.sources.captioned import CAPTION_SUFFIXES, read_captioned
+from whispertune.errors import DataError
+
+ASS = """[Events]
+Format: Layer, Start, End, Name, Text
+Dialogue: 0,0:00:05.00,0:00:06.00,Bo,third
+Dialogue: 0,0:00:01.00,0:00:02.00,Anna,first
+Dialogue: 0,0:00:0x.00,0:00:03.00,Anna,malformed
+Dialogue: 1,0:00:01.00,0:00:02.00,Anna,first
+Dialogue: 0,0:00:03.00,0:00:04.00,,second
+"""
+TTML = (
+    '<tt xmlns="http://www.w3.org/ns/ttml" xml:lang="sv-SE"><body><div><p begin="5s" end="6s">third</p>'
+    '<p begin="1s" end="2s">first</p><p begin="3s" end="4s">second</p>\n<p begin="7s">lost</p></div></body></tt>'
+)
+
+
+def told(data: SourceData) -> list[tuple[str, str, bool, float]]:
+    return [(one.id, one.text, one.continues, round(one.lead_s, 6)) for one in data.segments]
+
+
+def troubles(data: SourceData) -> list[tuple[str, str]]:
+    return [(Path(problem.where).name, problem.kind) for problem in data.problems]
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Path:
+    soundfile.write(tmp_path / "talk.wav", 0.1 * np.sin(np.arange(80_000) / 5), 8000)
+    return tmp_path
+
+
+def test_ass_beside_a_recording_is_used_by_time(talk: Path, reader: AudioReader) -> None:
+    (talk / "talk.ass").write_text(ASS)
+    data = read_captioned(SourceSpec(str(talk), language="sv"), reader)
+    assert told(data) == [
+        ("talk.ass:4", "first", False, 1.0),
+        ("talk.ass:7", "second", False, 0.0),  # the malformed line stands behind the first
+        ("talk.ass:3", "third", True, 1.0),
+    ]
+    assert [segment.speaker for segment in data.segments] == ["Anna", None, "Bo"]
+    assert troubles(data) == [("talk.ass:5", "malformed time")]
+
+
+def test_ttml_states_its_language_and_cues_of_one_line_have_ids_of_their_own(talk: Path, reader: AudioReader) -> None:
+    (talk / "talk.ttml").write_text(TTML)
+    data = read_captioned(SourceSpec(str(talk / "talk.wav")), reader)
+    assert told(data) == [
+        ("talk.ttml:1", "first", False, 1.0),
+        ("talk.ttml:1.2", "second", True, 1.0),
+        ("talk.ttml:1.3", "third", True, 1.0),
+    ]
+    assert {segment.language for segment in data.segments} == {"sv"}
+    assert troubles(data) == [("talk.ttml:2", "text without a time")]
+    assert read_captioned(SourceSpec(str(talk), language="nn"), reader).segments[0].language == "nn"
+    (talk / "talk.ttml").rename(talk / "talk.fi.ttml")
+    assert read_captioned(SourceSpec(str(talk)), reader).segments[0].language == "fi"
+
+
+@pytest.mark.parametrize("language", ["", "und", "captions", "zxx-Latn", "\u00e5\u00e4"])
+def test_what_states_no_language_is_an_error(talk: Path, reader: AudioReader, language: str) -> None:
+    (talk / "talk.ttml").write_text(TTML.replace("sv-SE", language), encoding="utf-8")
+    with pytest.raises(DataError, match="nothing says which language"):
+        read_captioned(SourceSpec(str(talk)), reader)
+
+
+def test_one_format_of_several_is_read(talk: Path, reader: AudioReader) -> None:
+    assert CAPTION_SUFFIXES == (".vtt", ".srt", ".ass", ".ssa", ".ttml", ".dfxp")
+    for suffix in (".vtt", ".srt"):
+        write_captions(talk / f"talk{suffix}", [Cue(1, 2, "first")])
+    for suffix in (".ASS", ".ssa"):
+        (talk / f"talk{suffix}").write_text(ASS)
+    for suffix in (".ttml", ".dfxp"):
+        (talk / f"talk{suffix}").write_text(TTML)
+    for suffix in (".vtt", ".srt", ".ASS", ".ssa", ".ttml", ".dfxp"):
+        data = read_captioned(SourceSpec(str(talk), language="sv"), reader)
+        assert data.segments[0].id.startswith(f"talk{suffix}:")
+        (talk / f"talk{suffix}").unlink()
+    assert troubles(read_captioned(SourceSpec(str(talk), language="sv"), reader)) == [
+        ("talk.wav", "recording without captions")
+    ]
+
+
+def test_a_file_that_is_refused_is_named_with_its_line(talk: Path, reader: AudioReader) -> None:
+    (talk / "talk.ttml").write_text("<tt>\n<!-- -->\n</body>")
+    data = read_captioned(SourceSpec(str(talk), language="sv"), reader)
+    assert troubles(data) == [("talk.ttml:3", "captions that cannot be read")]

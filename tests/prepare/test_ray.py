@@ -1,0 +1,96 @@
+"""The same shards from a Ray cluster of two nodes, which is started and ended in a process of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.prepare.conftest import recipe_of
+from tests.prepare.test_prepare import long_manifest
+from whispertune.errors import InputError
+from whispertune.prepare.run import prepare_dataset
+from whispertune.recipe import save_recipe
+
+_SCRIPT = """
+import os
+import sys
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from whispertune.prepare.run import prepare_dataset
+from whispertune.recipe import load_recipe
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+cluster.add_node(num_cpus=1)
+os.environ["RAY_ADDRESS"] = cluster.address
+try:
+    summary = prepare_dataset(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), engine="ray")
+    print("complete", summary.complete, len(summary.written))
+    import ray
+    ray.init(address=cluster.address, log_to_driver=False)
+    print("nodes", sum(node["Alive"] for node in ray.nodes()))
+finally:
+    cluster.shutdown()
+"""
+
+
+def _needs_ray() -> None:
+    if importlib.util.find_spec("ray") is None:  # importing it here would change this process
+        pytest.skip("Ray is not installed")
+
+
+def hashes(out: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((out / "data").iterdir())}
+
+
+def test_two_nodes_write_what_one_machine_writes(tmp_path: Path) -> None:
+    _needs_ray()
+    data = long_manifest(tmp_path / "data", 15)
+    save_recipe(recipe_of(data), tmp_path / "recipe.toml")
+    command = [sys.executable, "-W", "ignore", "-c", _SCRIPT, str(tmp_path / "recipe.toml"), str(tmp_path / "ray")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "complete True 3" in done.stdout
+    assert "nodes 2" in done.stdout
+    prepare_dataset(recipe_of(data), tmp_path / "local", processes=2)
+    assert hashes(tmp_path / "ray") == hashes(tmp_path / "local")
+
+
+def test_without_a_cluster_it_says_how_to_start_one(talks: Path, tmp_path: Path) -> None:
+    _needs_ray()
+    save_recipe(recipe_of(talks), tmp_path / "recipe.toml")
+    code = (
+        "import sys; from pathlib import Path; from whispertune.prepare.engines import run_ray\n"
+        "from whispertune.errors import InputError\n"
+        "try: run_ray(Path('.'), [0], 1, lambda *each: None)\n"
+        "except InputError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env=_without("RAY_ADDRESS"),
+    )
+    assert "no Ray cluster answers" in done.stdout
+    assert "ray start --head" in done.stdout
+
+
+def test_without_ray_it_says_what_to_install(talks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # what an import of what is not installed finds
+    with pytest.raises(InputError, match=r"pip install 'whispertune\[ray\]'"):
+        prepare_dataset(recipe_of(talks), tmp_path / "out", engine="ray")
+
+
+def test_an_engine_that_is_none(talks: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="one of local, ray"):
+        prepare_dataset(recipe_of(talks), tmp_path / "out", engine="spark")
+
+
+def _without(name: str) -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key != name}

@@ -1,0 +1,284 @@
+"""The plan: every segment in its turn, whatever the mix, wherever a run is taken up again, however many ranks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from whispertune.data.segments import Held, Problem, Segment
+from whispertune.data.streams import ShuffledStream, count_rows, stream_rows
+from whispertune.data.table import SegmentTable
+from whispertune.errors import DataError, RecipeError
+from whispertune.train.plan import Plan, PlanSettings, Step
+from whispertune.train.supply import StreamSupply, Supply, TableSupply
+from whispertune.windows.pack import Limits
+
+BY_SEGMENTS, BLOCK = PlanSettings(step_segments=4), 5
+
+
+def count_words(segments: Sequence[Segment]) -> NDArray[np.int32]:
+    return np.array([len(segment.text.split()) for segment in segments], dtype=np.int32)
+
+
+def loose(count: int, name: str = "") -> list[Segment]:
+    return [Segment(f"{name}{n}", Path(f"{name}{n}.wav"), 0.0, 2 + n % 3, "a b", "ln") for n in range(count)]
+
+
+def talk(name: str, cues: int) -> list[Segment]:
+    """A captioned recording of cues of 7 s with pauses of 1 s: four go into a window."""
+    return [
+        Segment(f"{name}:{n}", Path(name), 8.0 * n, 8.0 * n + 7, "a b c", "ln", continues=n > 0, lead_s=1.0)
+        for n in range(cues)
+    ]
+
+
+def table(segments: Sequence[Segment], name: str = "t", seed: int = 0) -> TableSupply:
+    return TableSupply(name, SegmentTable.of(segments), Limits(), count_words, seed)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A stream of rows in memory; every seventh cannot be used."""
+
+    sizes: tuple[int, ...]
+    known: bool = True
+    name: str = "s"
+
+    @property
+    def shard_rows(self) -> tuple[int | None, ...]:
+        return self.sizes if self.known else tuple(None for _ in self.sizes)
+
+    def open(self, shard: int, skip: int = 0) -> Iterator[Segment | Problem]:
+        for row in range(skip, self.sizes[shard]):
+            name = f"{self.name}{shard}.{row}"
+            if row % 7 == 6:
+                yield Problem(name, "empty text", "the text is empty")
+            else:
+                yield Segment(name, Held(name, b""), 0.0, 3.0, "a b", "ln")
+
+
+def stream(rows: Rows, seed: int = 0, rank: int = 0, ranks: int = 1) -> StreamSupply:
+    shuffled = ShuffledStream(rows, seed, rank=rank, ranks=ranks, block_rows=BLOCK)
+    return StreamSupply(rows.name, shuffled, Limits(), count_words, ranks=ranks)
+
+
+def ids(step: Step) -> list[str]:
+    """What a step shows and what it drops, in its order."""
+    return [s.id for planned in step.windows for s in planned.window.segments] + [p.where for p in step.problems]
+
+
+def whole(plan: Plan) -> list[Step]:
+    assert plan.total_steps is not None
+    return [plan.step(index) for index in range(plan.total_steps)]
+
+
+def shown(plan: Plan) -> Counter[str]:
+    return Counter(each for step in whole(plan) for each in ids(step))
+
+
+def test_the_plan_is_a_function_of_the_seed() -> None:
+    first = whole(Plan([table(loose(50))], BY_SEGMENTS, 0, epochs=2))
+    assert whole(Plan([table(loose(50))], BY_SEGMENTS, 0, epochs=2)) == first
+    assert whole(Plan([table(loose(50), seed=1)], BY_SEGMENTS, 1, epochs=2)) != first
+    half = len(first) // 2
+    assert [ids(step) for step in first[:half]] != [ids(step) for step in first[half:]]
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 30), st.integers(1, 20), st.booleans())
+def test_an_epoch_shows_each_segment_once(talks: list[int], utterances: int, size: int, by_windows: bool) -> None:
+    segments = [cue for n, cues in enumerate(talks) for cue in talk(f"{n}", cues)] + loose(utterances, "u")
+    asked = PlanSettings(step_segments=None, step_windows=size) if by_windows else PlanSettings(step_segments=size)
+    plan = Plan([table(segments)], asked, 3)
+    assert shown(plan) == Counter(segment.id for segment in segments)
+    if by_windows:
+        assert all(len(step.windows) == size for step in whole(plan)[:-1])
+
+
+def test_a_step_draws_the_segments_asked_for() -> None:
+    steps = whole(Plan([table(loose(103))], PlanSettings(step_segments=16), 0))
+    assert [len(ids(step)) for step in steps] == [16] * 6 + [7]
+
+
+def test_shares_of_timestamps_and_prompts() -> None:
+    supply = table(talk("long", 1600))
+    steps = whole(Plan([supply], PlanSettings(timestamps_share=0.5, prompt_share=0.2), 0))
+    windows = [planned for step in steps for planned in step.windows]
+    assert 0.4 < np.mean([planned.timestamps for planned in windows]) < 0.6
+    assert 0.12 < np.mean([planned.prompted for planned in windows]) < 0.28
+    assert not any(planned.prompted and not planned.window.pieces[0].previous for planned in windows)
+
+
+def test_a_plan_counts_its_steps_over_epochs() -> None:
+    plan = Plan([table(loose(50))], PlanSettings(step_segments=16), 0, epochs=2.5)
+    assert plan.total_steps == 4 + 4 + 2
+    assert plan.epochs_done(4) == 1
+    assert plan.epochs_done(9) == 2.25
+    assert Plan([table(loose(50))], PlanSettings(), 0, epochs=1, steps=7).total_steps == 7
+    assert Plan([table(loose(50))], PlanSettings(), 0, epochs=None).total_steps is None
+
+
+def test_weights_say_how_often_a_source_is_gone_through() -> None:
+    """Twice as often means two passes an epoch, each without replacement."""
+    often, rarely = loose(20, "o"), loose(40, "r")
+    supplies = [table(often, "o"), table(rarely, "r")]
+    plan = Plan(supplies, BY_SEGMENTS, 0, weights=[2.0, 0.5], epochs=2)
+    counts = shown(plan)
+    assert {counts[each.id] for each in often} == {4}
+    assert {counts[each.id] for each in rarely} == {1}
+    order = [each for step in whole(plan) for each in sorted(ids(step)) if each.startswith("o")]
+    assert len(set(order[:18])) == 18  # 20 to a pass; a step may reach over its end
+
+
+def test_temperature_evens_sizes_out() -> None:
+    small, large = loose(10, "s"), loose(1000, "l")
+
+    def share(temperature: float) -> float:
+        plan = Plan([table(small, "s"), table(large, "l")], BY_SEGMENTS, 0, temperature=temperature)
+        counts = shown(plan)
+        assert counts.total() == pytest.approx(1010, abs=2)
+        return sum(counts[each.id] for each in small) / counts.total()
+
+    assert share(1.0) == pytest.approx(10 / 1010)
+    assert share(2.0) == pytest.approx(10**0.5 / (10**0.5 + 1000**0.5), abs=0.002)
+    assert share(float("inf")) == pytest.approx(0.5, abs=0.002)
+
+
+def mix(kind: str, rank: int = 0, ranks: int = 1) -> list[Supply]:
+    supplies: dict[str, list[Supply]] = {
+        "tables": [table(loose(23, "a"), "a"), table(talk("b", 30) + talk("c", 9), "b")],
+        "stream": [stream(Rows((9, 14, 3)), 0, rank, ranks)],
+        "stream and tables": [table(talk("b", 17), "b"), stream(Rows((9, 14, 3)), 0, rank, ranks), table(loose(11))],
+        "two streams": [stream(Rows((9, 14)), 0, rank, ranks), stream(Rows((8, 4, 6), name="q"), 0, rank, ranks)],
+        "unknown length": [stream(Rows((9, 14, 3), known=False), 0, rank, ranks)],
+    }
+    return supplies[kind]
+
+
+KINDS = ["tables", "stream", "stream and tables", "two streams", "unknown length"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_taken_up_at_any_step_the_sequence_is_the_same(kind: str, ranks: int) -> None:
+    weights = [1.5] + [1.0] * (len(mix(kind)) - 1)
+    for rank in range(ranks):
+
+        def plan(rank: int = rank) -> Plan:
+            return Plan(mix(kind, rank, ranks), BY_SEGMENTS, 7, weights=weights, steps=30, rank=rank, ranks=ranks)
+
+        whole_run = whole(plan())
+        assert sum(len(ids(step)) for step in whole_run) > 30
+        for index in range(30):
+            resumed = plan()
+            assert [resumed.step(at) for at in range(index, 30)] == whole_run[index:]
+
+
+@pytest.mark.parametrize("kind", ["tables", "stream", "stream and tables", "two streams"])
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+def test_each_row_is_seen_by_exactly_one_rank(kind: str, ranks: int) -> None:
+    counts: Counter[str] = Counter()
+    for rank in range(ranks):
+        counts += shown(Plan(mix(kind, rank, ranks), BY_SEGMENTS, 7, rank=rank, ranks=ranks))
+    alone = shown(Plan(mix(kind), BY_SEGMENTS, 7))
+    assert set(alone.values()) == {1}
+    seen_once = sum(count == 1 for count in counts.values())
+    if kind == "tables":
+        assert counts == alone
+    else:  # ranks whose shards hold fewer rows begin their next pass a little earlier
+        assert counts.total() == alone.total()
+        assert seen_once >= 0.6 * alone.total()
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=6), st.integers(1, 5), st.booleans(), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_a_pass_over_a_stream_gives_every_row_to_one_rank(sizes: list[int], ranks: int, known: bool, seed: int) -> None:
+    rows = Rows(tuple(sizes), known)
+    seen: list[str] = []
+    for rank in range(ranks):
+        alone = Rows(rows.sizes, known=True)
+        mine = [shard for shard in range(len(sizes)) if len(sizes) < ranks or shard % ranks == rank]
+        if len(sizes) < ranks:
+            count = sum(len(range(rank, sizes[shard], ranks)) for shard in mine)
+        else:
+            count = sum(sizes[shard] for shard in mine)
+        shuffled = ShuffledStream(rows, seed, rank=rank, ranks=ranks, block_rows=4)
+        if not count:
+            with pytest.raises(DataError, match="no rows"):
+                shuffled.at(0)
+            continue
+        first, second = ([_name(shuffled.at(at + turn * count)) for at in range(count)] for turn in (0, 1))
+        assert sorted(first) == sorted(second)
+        seen += first
+        again = ShuffledStream(alone, seed, rank=rank, ranks=ranks, block_rows=4)
+        assert _name(again.at(count)) == second[0]  # straight there, where sizes are known
+        assert _name(again.at(0)) == first[0]  # and back
+    assert sorted(seen) == sorted(f"s{shard}.{row}" for shard, size in enumerate(sizes) for row in range(size))
+
+
+def _name(row: Segment | Problem) -> str:
+    return row.id if isinstance(row, Segment) else row.where
+
+
+def test_a_stream_is_shuffled_anew_each_pass() -> None:
+    shuffled = ShuffledStream(Rows((40, 40)), 0, block_rows=16)
+    first, second = ([_name(shuffled.at(at + turn * 80)) for at in range(80)] for turn in (0, 1))
+    assert first != second
+    in_order = [f"s{shard}.{row}" for shard in (0, 1) for row in range(40)]
+    assert first != in_order
+    assert sum(a < b for a, b in pairwise(first)) < 60
+
+
+def test_a_jump_into_a_stream_opens_only_the_shard_it_needs() -> None:
+    opened: list[tuple[int, int]] = []
+
+    class Watched(Rows):
+        def open(self, shard: int, skip: int = 0) -> Iterator[Segment | Problem]:
+            opened.append((shard, skip))
+            return super().open(shard, skip)
+
+    ShuffledStream(Watched((100, 100, 100)), 0, block_rows=10).at(257)
+    assert len(opened) == 1
+    assert opened[0][1] == 50
+
+
+def test_the_length_of_a_stream_is_never_guessed() -> None:
+    unknown = stream(Rows((9, 14), known=False))
+    with pytest.raises(RecipeError, match="only reading it tells") as error:
+        Plan([unknown], BY_SEGMENTS, 0, epochs=3)
+    assert error.value.exit_code == 2
+    assert Plan([unknown], BY_SEGMENTS, 0, steps=5).total_steps == 5
+    assert Plan([unknown], BY_SEGMENTS, 0, epochs=None).epochs_done(3) is None
+    with pytest.raises(RecipeError, match="how often to draw"):
+        Plan([unknown, table(loose(5))], BY_SEGMENTS, 0, steps=5)
+    mixed = Plan([unknown, table(loose(5))], BY_SEGMENTS, 0, steps=50, temperature=float("inf"))
+    counts = shown(mixed)
+    assert sum(count for name, count in counts.items() if name.startswith("s")) == pytest.approx(100, abs=20)
+
+
+def test_a_counting_pass_makes_a_length_known() -> None:
+    told: list[int] = []
+    counted = count_rows(Rows((9, 14), known=False), told.append)
+    assert (stream_rows(counted), told) == (23, [9, 23])
+    shuffled = ShuffledStream(counted, 0)
+    assert Plan([StreamSupply("s", shuffled, Limits(), count_words)], BY_SEGMENTS, 0, epochs=2).total_steps == 12
+
+
+def test_steps_of_windows_are_for_tables() -> None:
+    with pytest.raises(RecipeError, match=r"train\.step_windows"):
+        Plan([stream(Rows((9,)))], PlanSettings(step_segments=None, step_windows=2), 0)
+
+
+def test_rows_that_no_window_holds_are_named_when_they_are_drawn() -> None:
+    segments = [*loose(5), Segment("long", Path("long.wav"), 0.0, 3.0, "a " * 300, "ln")]
+    for asked in (BY_SEGMENTS, PlanSettings(step_segments=None, step_windows=1)):
+        problems = [problem for step in whole(Plan([table(segments)], asked, 0)) for problem in step.problems]
+        assert [(problem.where, problem.kind) for problem in problems] == [("long", "too many tokens")]

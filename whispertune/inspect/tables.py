@@ -1,0 +1,116 @@
+"""Tables of the report, each in a box of its own that scrolls where the screen is narrow.
+
+table("Rows by reason", ("Reason", "Rows"), [("no text", "12")], classes=("", "number"), id_="reasons")
+dropped_tables(data.problems, numbers, "set-0")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from whispertune.data.segments import Problem
+from whispertune.inspect.figures import hours
+from whispertune.inspect.markup import Markup, element, join
+from whispertune.inspect.numbers import Numbers
+
+if TYPE_CHECKING:
+    from whispertune.inspect.suspects import Suspect
+
+DROPPED_ROWS = 500  # are listed
+SPEAKERS = 20
+
+
+def table(
+    caption: str,
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    classes: Sequence[str],
+    id_: str,
+) -> Markup:
+    """A table whose first column names its rows. `classes` are those of the columns: number, prose, where."""
+    marked = [class_ or None for class_ in classes]
+    head = (element("th", name, scope="col", class_=class_) for name, class_ in zip(heads, marked, strict=True))
+    body = []
+    for row in rows:
+        first, *others = (_cell(text, class_, at) for at, (text, class_) in enumerate(zip(row, marked, strict=True)))
+        body.append(element("tr", first, *others))
+    content = element(
+        "table",
+        element("caption", caption, id=id_),
+        element("thead", element("tr", *head)),
+        element("tbody", *body),
+    )
+    # Whoever has no mouse scrolls with the keys, so the box must take the focus.
+    return element("div", content, class_="scroll", tabindex=0, role="region", aria_labelledby=id_)
+
+
+def _cell(text: str, class_: str | None, at: int) -> Markup:
+    return element("td" if at else "th", text, scope=None if at else "row", class_=class_, dir="auto")
+
+
+def speaker_table(numbers: Numbers, id_: str) -> Markup:
+    """Who speaks how much, the most first."""
+    if not numbers.speakers:
+        return Markup()
+    rows = [(group.name, f"{group.rows:,}", hours(group.hours)) for group in numbers.speakers[:SPEAKERS]]
+    more = f"; the {SPEAKERS} who speak most of {len(numbers.speakers):,}" if len(numbers.speakers) > SPEAKERS else ""
+    heads, classes = ("Speaker", "Rows", "Speech"), ("", "number", "number")
+    return table(f"Rows and speech by speaker{more}", heads, rows, classes=classes, id_=f"{id_}-speakers")
+
+
+def word_table(numbers: Numbers, id_: str) -> Markup:
+    """Words that the tokenizer cuts into the most pieces."""
+    if not numbers.worst_words:
+        return Markup()
+    rows = [(word.text, f"{word.tokens:,}", f"{word.times:,}") for word in numbers.worst_words]
+    caption = "Words that take the most tokens"
+    return table(caption, ("Word", "Tokens", "Times"), rows, classes=("", "number", "number"), id_=f"{id_}-words")
+
+
+def suspect_table(suspects: Sequence[Suspect]) -> Markup:
+    """The suspects with what the model wrote instead, folded up."""
+    if not suspects:
+        return element("p", "There are no rows to rank.")
+    rows = (
+        (f"{rank:,}", each.segment.id, f"{each.score:.1f}", each.segment.text, each.heard or "–", each.reason)
+        for rank, each in enumerate(suspects, start=1)
+    )
+    told = f"The {len(suspects):,} worst"
+    content = table(
+        f"{told}. Score: 0 is an ordinary row; in units of the usual spread",
+        ("Rank", "Where", "Score", "Text", "What the model wrote", "Reason"),
+        rows,
+        classes=("number", "where", "number", "prose", "prose", "prose"),
+        id_="suspects-listed",
+    )
+    return element("details", element("summary", f"{told} as a table"), content)
+
+
+def dropped_tables(problems: Sequence[Problem], numbers: Numbers, id_: str) -> Markup:
+    """Rows and hours by reason, and the rows themselves, folded up."""
+    if not problems:
+        return join(element("h3", "Dropped rows"), element("p", "None: all rows can be used."))
+    rows = [(group.name, f"{group.rows:,}", hours(group.hours) if group.hours else "–") for group in numbers.dropped]
+    reasons = table(
+        "Dropped rows and their speech, where it is known, by reason",
+        ("Reason", "Rows", "Speech"),
+        rows,
+        classes=("", "number", "number"),
+        id_=f"{id_}-reasons",
+    )
+    return join(
+        element("h3", "Dropped rows"), element("div", reasons, class_="narrow"), _listed(problems, f"{id_}-dropped")
+    )
+
+
+def _listed(problems: Sequence[Problem], id_: str) -> Markup:
+    listed = problems[:DROPPED_ROWS]
+    told = f"The first {len(listed):,} of {len(problems):,}" if len(problems) > len(listed) else f"All {len(listed):,}"
+    rows = ((problem.where, problem.source, problem.kind, problem.detail) for problem in listed)
+    classes = ("where", "where", "", "prose")
+    content = table(
+        f"{told} dropped rows", ("Where", "Source", "Reason", "Particulars"), rows, classes=classes, id_=id_
+    )
+    return element("details", element("summary", f"{told} dropped rows, one by one"), content)

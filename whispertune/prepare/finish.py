@@ -1,0 +1,324 @@
+"""The last step, done by whoever finds all shards finished: what only all of them together can tell, and the card.
+
+    prepared = finish(plan, out, recipe)       # None while shards are missing
+
+Rows with the audio and text of a row before them go, and audio of dev and test that is in train. Shards then move
+to data/, and prepare.json, written last, says that the dataset is whole. Nothing here depends on who does it or
+when: two that do it at once write the same, file by file, under names of their own that they then rename.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whispertune.data.segments import Problem
+from whispertune.data.sources.dataset import MARK, SPLITS
+from whispertune.errors import DataError
+from whispertune.prepare.card import card
+from whispertune.prepare.job import record_path, shard_path
+from whispertune.prepare.plan import Plan, Shard
+from whispertune.prepare.prepared import Prepared, SplitCount
+from whispertune.prepare.shards import (
+    HASH_BYTES,
+    ShardRecord,
+    SourceCount,
+    is_whole,
+    open_parquet,
+    own_name,
+    sha256,
+    sync,
+    write_whole,
+)
+from whispertune.recipe import Recipe
+
+DROPPED = "dropped.jsonl"
+DATA = "data"
+PACKAGES = ("whispertune", "pyarrow", "soundfile", "numpy")
+
+_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^/\s:]+/)+")  # of an absolute path
+_NAMES = {hub: name for name, hub in SPLITS.items()}
+
+Hashes = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """A shard and its record, with the rows of it that are to go."""
+
+    shard: Shard
+    record: ShardRecord
+    dropped: dict[int, Problem]
+
+
+def finish(plan: Plan, out: Path, recipe: Recipe) -> Prepared | None:
+    """Make the dataset whole, where all shards are finished; else None.
+
+    Raises:
+        DataError: too many rows cannot be used, or audio of dev or test is in train.
+    """
+    work = work_of(out)
+    try:
+        records = [ShardRecord.load(record_path(work, shard)) for shard in plan.shards]
+        if not all(records):
+            return Prepared.load(out) if (out / MARK).is_file() else None
+        found = [_Finished(s, r, {}) for s, r in zip(plan.shards, records, strict=True) if r is not None]
+        if plan.rules.audio != "never":
+            _find_same_audio(found, plan.rules.duplicates)
+            _find_leakage(found, plan.rules.leakage)
+        problems = _problems(plan, found)
+        _check_shares(plan, problems, recipe.data.max_bad_share, found)
+        final = [_published(each, out) for each in found]
+        sync(out / DATA)
+        return _told(plan, final, problems, out)
+    except FileNotFoundError:
+        if (out / MARK).is_file():
+            return Prepared.load(out)  # another one was quicker, and cleared the work folder away
+        raise
+
+
+def work_of(out: Path) -> Path:
+    """Where a dataset is made."""
+    return out / ".work"
+
+
+def known_record(plan_shard: Shard, out: Path) -> ShardRecord | None:
+    """The record of a shard that is finished and whole, wherever it has come to; else None."""
+    work = work_of(out)
+    record = ShardRecord.load(record_path(work, plan_shard))
+    if record is None:
+        return None
+    final = ShardRecord.load(_final_record_path(work, plan_shard))
+    published = out / DATA / f"{plan_shard.name}.parquet"
+    places = [(shard_path(work, plan_shard), record), (published, record), (published, final)]
+    return record if any(known and is_whole(path, known) for path, known in places) else None
+
+
+def _final_record_path(work: Path, shard: Shard) -> Path:
+    return record_path(work, shard).with_suffix(".final.json")
+
+
+def _find_same_audio(found: Sequence[_Finished], duplicates: bool) -> None:
+    """Of rows of a split with the same audio, language and task all but the first are to go."""
+    if not duplicates:
+        return
+    for split in {each.shard.split for each in found}:
+        of_it = [each for each in found if each.shard.split == split]
+        heard = np.stack([_column(of_it, "audio_hashes"), _column(of_it, "kind_hashes")], axis=1)
+        texts = _column(of_it, "text_hashes")
+        _, firsts, groups = np.unique(heard, axis=0, return_index=True, return_inverse=True)
+        first = firsts[groups.ravel()]  # of each row: the first one with its audio
+        for row in np.flatnonzero(first != np.arange(len(heard))):
+            same = texts[row] == texts[first[row]]
+            kind = "same audio twice" if same else "same audio, other text"
+            _drop(of_it, int(row), kind, f"the same audio as row {first[row]} of {split}")
+
+
+def _find_leakage(found: Sequence[_Finished], leakage: str) -> None:
+    """Rows whose audio is in a split that is to measure them: they go from the one that is trained or chosen on."""
+    splits = {name: [each for each in found if each.shard.split == name] for name in SPLITS.values()}
+    for name, other in combinations(splits, 2) if leakage != "allow" else ():
+        if not splits[name] or not splits[other]:
+            continue
+        mine, theirs = _column(splits[name], "audio_hashes"), _column(splits[other], "audio_hashes")
+        leaked = np.flatnonzero(np.isin(mine, theirs))
+        if len(leaked) and leakage == "error":
+            raise DataError(
+                f"the audio of {len(leaked):,} rows of {_NAMES[name]} is in {_NAMES[other]} too",
+                where="clean.leakage",
+                fix=f'take it out of one of them, or set clean.leakage to "drop" (from {_NAMES[name]}) or "allow"',
+            )
+        for row in leaked:
+            _drop(splits[name], int(row), f"also in {_NAMES[other]}", f"the same audio is in {_NAMES[other]}")
+
+
+def _column(of_split: Sequence[_Finished], name: str) -> Hashes:
+    """Hashes of all rows of a split."""
+    whole = bytes.fromhex("".join(getattr(each.record, name) for each in of_split))
+    return np.frombuffer(whole, dtype=f">u{HASH_BYTES}").astype(np.uint64)
+
+
+def _drop(of_split: Sequence[_Finished], row: int, kind: str, detail: str) -> None:
+    for each in of_split:
+        if row < each.record.rows:
+            where = f"{each.shard.name}.parquet row {row}"
+            each.dropped.setdefault(row, Problem(where, kind, detail))
+            return
+        row -= each.record.rows
+
+
+def _problems(plan: Plan, found: Sequence[_Finished]) -> dict[str, list[Problem]]:
+    """Of each split: found in its texts, in its audio, and among all of them."""
+    problems = {split: list(of_split) for split, of_split in plan.problems.items()}
+    for each in found:
+        problems[each.shard.split] += each.record.problems
+    return problems
+
+
+def _check_shares(
+    plan: Plan, problems: Mapping[str, Sequence[Problem]], max_bad_share: float, found: Sequence[_Finished]
+) -> None:
+    for split, of_split in problems.items():
+        of_it = [each for each in found if each.shard.split == split]
+        bad = len(of_split) + sum(len(each.dropped) for each in of_it)
+        rows = len(of_split) + sum(each.record.rows for each in of_it)
+        check_bad_share(bad, rows, max_bad_share, of_split, split)
+
+
+def check_bad_share(bad: int, rows: int, max_bad_share: float, problems: Sequence[Problem], split: str) -> None:
+    """Raise where more than `max_bad_share` of the rows of a split cannot be used."""
+    if bad <= max_bad_share * rows:
+        return
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(each.kind for each in problems).most_common(3))
+    examples = "".join(f"\n    {each.where}: {each.detail}" for each in problems[:3])
+    limit = f"{bad / rows:.1%}; the limit is {max_bad_share:.1%}"
+    raise DataError(
+        f"{bad:,} of {rows:,} rows cannot be used ({limit}): {kinds}{examples}",
+        where=f"data.{_NAMES.get(split, split)}",
+        fix="repair these rows, or raise data.max_bad_share in the recipe if they may be left out",
+    )
+
+
+def _published(each: _Finished, out: Path) -> tuple[Shard, ShardRecord, tuple[Problem, ...]]:
+    """Move a shard to its place, without the rows that go. Another process may have done so a moment ago."""
+    work = work_of(out)
+    staged, target = shard_path(work, each.shard), out / DATA / f"{each.shard.name}.parquet"
+    target.parent.mkdir(exist_ok=True)
+    try:
+        if not each.dropped:
+            staged.replace(target)
+        else:
+            _write_final(each, staged, target, work)
+    except FileNotFoundError:
+        if not target.exists():
+            raise
+    if not each.dropped:
+        return each.shard, each.record, ()
+    final = ShardRecord.load(_final_record_path(work, each.shard))
+    if final is None:
+        raise FileNotFoundError(target)  # cleared away
+    return each.shard, final, final.problems
+
+
+def _write_final(each: _Finished, staged: Path, target: Path, work: Path) -> None:
+    temporary = own_name(staged)
+    problems = _copy_without(staged, temporary, each)
+    final = replace(each.record, **_counted(temporary), problems=problems)
+    final.save(_final_record_path(work, each.shard))
+    temporary.replace(target)
+    staged.unlink(missing_ok=True)
+
+
+def _copy_without(source: Path, target: Path, each: _Finished) -> tuple[Problem, ...]:
+    """Copy a shard without some rows; what was dropped, with its id. A row behind one continues nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    problems: list[Problem] = []
+    at, behind_gap = 0, False
+    with pq.ParquetFile(source) as file, open_parquet(target) as writer:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            gone = [at + row in each.dropped for row in range(len(table))]
+            for row in np.flatnonzero(gone):
+                told = {name: table[name][int(row)].as_py() for name in ("id", "source", "duration_s")}
+                problem = each.dropped[at + int(row)]
+                problems.append(replace(problem, where=told["id"], source=told["source"], seconds=told["duration_s"]))
+            before_gone = [behind_gap, *gone[:-1]]
+            continues = [old and not cut for old, cut in zip(table["continues"].to_pylist(), before_gone, strict=True)]
+            place = table.schema.get_field_index("continues")
+            table = table.set_column(place, table.schema.field(place), pa.array(continues))
+            kept = table.filter(pa.array([not each_gone for each_gone in gone]))
+            if len(kept):
+                writer.write_table(kept, row_group_size=len(kept))
+            at, behind_gap = at + len(table), gone[-1]
+    sync(target)
+    return tuple(problems)
+
+
+def _counted(path: Path) -> dict[str, Any]:
+    """What a record says of a file that was copied in part."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["source", "language", "duration_s"])
+    sources: dict[str, list[float]] = defaultdict(list)
+    for source, seconds in zip(table["source"].to_pylist(), table["duration_s"].to_pylist(), strict=True):
+        sources[source].append(seconds)
+    return {
+        "sha256": sha256(path),
+        "bytes": path.stat().st_size,
+        "rows": len(table),
+        "seconds": sum(sum(each) for each in sources.values()),
+        "languages": tuple(sorted(set(table["language"].to_pylist()))),
+        "sources": tuple(SourceCount(name, len(each), sum(each)) for name, each in sources.items()),
+        "audio_hashes": "",
+        "kind_hashes": "",
+        "text_hashes": "",
+    }
+
+
+def _told(
+    plan: Plan,
+    final: Sequence[tuple[Shard, ShardRecord, tuple[Problem, ...]]],
+    problems: Mapping[str, list[Problem]],
+    out: Path,
+) -> Prepared:
+    """Write what stands beside the shards; prepare.json last."""
+    for shard, _, found_last in final:
+        problems[shard.split].extend(found_last)
+    splits = tuple(_counts(split, problems[split], final) for split in problems)
+    prepared = Prepared(str(out), True, splits, tuple(record.name for _, record, _ in final), len(final))
+    dropped = [line for split in problems for line in _lines(split, problems[split])]
+    write_whole(out / DROPPED, "".join(dropped).encode("utf-8", "backslashreplace"))
+    records = [record for _, record, _ in final]
+    write_whole(out / "README.md", card(out.resolve().name, splits, records).encode())
+    mark = {
+        "digest": plan.digest,
+        "versions": {name: version(name) for name in PACKAGES},
+        **plan.facts,
+        "splits": [asdict(each) for each in splits],
+        "shards": [
+            {"file": f"{DATA}/{each.name}.parquet", "sha256": each.sha256, "bytes": each.bytes}
+            | {"rows": each.rows, "hours": round(each.seconds / 3600, 6)}
+            for each in records
+        ],
+    }
+    write_whole(out / MARK, (json.dumps(mark, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
+    sync(out)
+    shutil.rmtree(work_of(out), ignore_errors=True)
+    return prepared
+
+
+def _counts(
+    split: str, problems: Sequence[Problem], final: Sequence[tuple[Shard, ShardRecord, tuple[Problem, ...]]]
+) -> SplitCount:
+    records = [record for shard, record, _ in final if shard.split == split]
+    kinds = Counter(problem.kind for problem in problems)
+    return SplitCount(
+        split=split,
+        rows=sum(record.rows for record in records),
+        hours=round(sum(record.seconds for record in records) / 3600, 6),
+        shards=len(records),
+        dropped=dict(kinds.most_common()),
+    )
+
+
+def _lines(split: str, problems: Sequence[Problem]) -> Iterator[str]:
+    """JSON of each dropped row, without the folders of this machine."""
+    for each in problems:
+        row = {"split": split, "source": each.source, "where": _FOLDERS.sub("", each.where), "kind": each.kind}
+        row |= {"detail": _FOLDERS.sub("", each.detail)}
+        if each.seconds is not None:
+            row["seconds"] = round(each.seconds, 3)  # type: ignore[assignment]
+        yield json.dumps(row, ensure_ascii=False) + "\n"

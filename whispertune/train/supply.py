@@ -1,0 +1,167 @@
+"""Supplies: an endless sequence of pieces from each source of a mix, by position.
+
+supply = TableSupply("talks", table, limits, count_tokens, seed=0)
+supply.size(0)               # pieces in the first pass over it
+supply.draw(17)              # a Piece; the same whenever it is asked for
+StreamSupply("hub:...", shuffled, limits, count_tokens).draw(0)      # a Piece or a Problem
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whispertune.data.keyed import keyed_rng
+from whispertune.data.segments import Problem, Segment
+from whispertune.data.streams import ShuffledStream, stream_rows
+from whispertune.data.table import SegmentTable
+from whispertune.windows.pack import WINDOW_S, CountTokens, Cuts, Cutter, Limits, Piece
+
+Row = Segment | Problem
+
+
+class Supply(Protocol):
+    """Pieces of one source, pass after pass."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def rows(self) -> int | None:
+        """Segments in one pass; None where only reading tells."""
+
+    def reach(self, passes: float) -> int:
+        """The position at which so many passes are done."""
+
+    def lengths(self, first: int, end: int) -> NDArray[np.int64]:
+        """Segments in each of the pieces at positions [first, end)."""
+
+    def draw(self, position: int) -> Piece | Problem:
+        """The piece at a position, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One pass over a table: its cuts, and the order in which they are drawn."""
+
+    cuts: Cuts
+    order: NDArray[np.int64]
+
+
+class TableSupply:
+    """Pieces of a table: each pass cuts it anew and draws all pieces in an order of its own."""
+
+    def __init__(self, name: str, table: SegmentTable, limits: Limits, count_tokens: CountTokens, seed: int) -> None:
+        self.name, self.table, self.limits, self.seed = name, table, limits, seed
+        self.cutter = Cutter(table, limits, count_tokens)
+        self._starts = [0]  # the first position of each pass
+        self._passes: dict[int, _Pass] = {}  # the last ones asked for
+
+    @property
+    def rows(self) -> int:
+        return len(self.table)
+
+    def size(self, pass_: int) -> int:
+        """Pieces in a pass."""
+        return len(self._pass(pass_).cuts)
+
+    def reach(self, passes: float) -> int:
+        whole, part = int(passes), passes - int(passes)
+        return self._start(whole) + (round(part * self.size(whole)) if part else 0)
+
+    def lengths(self, first: int, end: int) -> NDArray[np.int64]:
+        found = [np.empty(0, dtype=np.int64)]
+        while first < end:
+            pass_ = self._pass_of(first)
+            start = self._start(pass_)
+            one = self._pass(pass_)
+            drawn = one.order[first - start : end - start]
+            found.append(one.cuts.lengths[drawn])
+            first += len(drawn)
+        return np.concatenate(found)
+
+    def draw(self, position: int) -> Piece | Problem:
+        pass_ = self._pass_of(position)
+        one = self._pass(pass_)
+        piece = self.cutter.piece(one.cuts, int(one.order[position - self._start(pass_)]))
+        return _checked(piece, self.limits)
+
+    def _pass(self, pass_: int) -> _Pass:
+        if pass_ not in self._passes:
+            cuts = self.cutter.cut(keyed_rng(self.seed, "cut", self.name, pass_))
+            order = keyed_rng(self.seed, "order", self.name, pass_).permutation(len(cuts))
+            kept = sorted(self._passes)[-1:]  # a step may reach over the end of a pass
+            self._passes = {each: self._passes[each] for each in kept} | {pass_: _Pass(cuts, order)}
+        return self._passes[pass_]
+
+    def _start(self, pass_: int) -> int:
+        while len(self._starts) <= pass_:
+            self._starts.append(self._starts[-1] + self.size(len(self._starts) - 1))
+        return self._starts[pass_]
+
+    def _pass_of(self, position: int) -> int:
+        while self._starts[-1] <= position:
+            self._start(len(self._starts))
+        return bisect_right(self._starts, position) - 1
+
+
+class StreamSupply:
+    """Pieces of a stream: a row each. `judge` says of each row whether it can be used, and how its text is written."""
+
+    def __init__(
+        self,
+        name: str,
+        shuffled: ShuffledStream,
+        limits: Limits,
+        count_tokens: CountTokens,
+        judge: Callable[[Segment], Row] = lambda segment: segment,
+        ranks: int = 1,
+    ) -> None:
+        self.name, self.shuffled, self.limits = name, shuffled, limits
+        self.count_tokens, self.judge, self.ranks = count_tokens, judge, ranks
+
+    @property
+    def rows(self) -> int | None:
+        return stream_rows(self.shuffled.stream)
+
+    def reach(self, passes: float) -> int:
+        return round(passes * (self.rows or 0))
+
+    def lengths(self, first: int, end: int) -> NDArray[np.int64]:
+        return np.ones(end - first, dtype=np.int64)
+
+    def draw(self, position: int) -> Piece | Problem:
+        """The row at a position of all ranks' rows, of which every `ranks`-th is this rank's."""
+        row = self.shuffled.at(position // self.ranks)
+        judged = self.judge(row) if isinstance(row, Segment) else row
+        if isinstance(judged, Problem):
+            return judged
+        tokens = int(self.count_tokens([judged])[0]) + 2
+        piece = Piece(judged.recording, judged.start_s, judged.end_s, (judged,), tokens)
+        return _checked(piece, self.limits)
+
+
+def _checked(piece: Piece, limits: Limits) -> Piece | Problem:
+    """The piece, or what is wrong with a single segment that no window can hold."""
+    if piece.duration_s > WINDOW_S + 1e-3:
+        detail = f"lasts {piece.duration_s:.2f} s"
+        return Problem(piece.segments[0].id, "longer than 30 s", detail, piece.duration_s)
+    if piece.tokens + 1 > limits.max_tokens:
+        return too_many_tokens(piece.segments[0], piece.tokens - 2, limits)
+    return piece
+
+
+def too_many_tokens(segment: Segment, tokens: int, limits: Limits) -> Problem:
+    """Why a text does not go into a window."""
+    detail = f"{tokens} tokens, a window takes {limits.max_tokens} with its timestamps and end"
+    return Problem(segment.id, "too many tokens", detail, segment.duration_s)
+
+
+def known_rows(supplies: Sequence[Supply]) -> bool:
+    """Whether the length of every source is known."""
+    return all(supply.rows is not None for supply in supplies)
