@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -63,7 +62,10 @@ def make_manifest(folder: Path, rows: int) -> None:
             number = row % RECORDINGS
             name = f"{part}/{row}.flac"
             os.link(folder / "made" / f"{number}.flac", folder / name)
-            text = " ".join(WORDS[(row * 7 + word) % len(WORDS)] for word in range(4 + row % 12)) + f" {row}"
+            text = (
+                " ".join(WORDS[(row * 7 + word) % len(WORDS)] for word in range(2 + round(1.5 * seconds[number])))
+                + f" {row}"
+            )
             lines.write(json.dumps({"audio_filepath": name, "duration": float(seconds[number]), "text": text}) + "\n")
     with (folder / "dev.jsonl").open("w") as lines:
         for row in range(20):
@@ -88,7 +90,7 @@ def make_model(folder: Path) -> None:
 
 
 def measure(recipe_path: Path, *, batch: bool) -> dict[str, float]:
-    """What one process takes; called in it, right after Python has started."""
+    """What one process takes; called in it."""
     from whispertune.data.audio import AudioReader
     from whispertune.model.load import find_model
     from whispertune.recipe import load_recipe
@@ -98,7 +100,6 @@ def measure(recipe_path: Path, *, batch: bool) -> dict[str, float]:
     from whispertune.windows.batches import collate
     from whispertune.windows.pack import Limits
 
-    began = time.time() - time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)  # imports of this module too
     recipe = load_recipe(recipe_path)
     with AudioReader() as reader:
         folder = find_model(recipe.model)
@@ -110,8 +111,14 @@ def measure(recipe_path: Path, *, batch: bool) -> dict[str, float]:
             with Feed(plan, reader, folder.vocabulary, language_loss=True) as feed:
                 windows = feed.take(0).windows
                 collate(windows, folder.shape.n_mels, folder.vocabulary.end)
-    peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return {"seconds": round(time.time() - began, 2), "peak_mb": round(peak / 1024), "steps": plan.total_steps or 0}
+        peak = sum(_peak_kb(pid) for pid in (os.getpid(), *reader.pids))
+    return {"peak_mb": round(peak / 1024), "cpu_seconds": round(time.process_time(), 2), "steps": plan.total_steps or 0}
+
+
+def _peak_kb(pid: int) -> int:
+    """The most memory a running process has had resident (Linux)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def main() -> None:

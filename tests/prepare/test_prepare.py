@@ -331,6 +331,23 @@ def test_stopped_in_the_middle_it_goes_on_where_it_was(
         assert (out / "data" / name).stat().st_ino == inode
 
 
+def test_a_process_that_dies_is_an_error_and_what_is_finished_is_kept(
+    manifest: Path, whole: Path, tmp_path: Path
+) -> None:
+    """As the system ends one where memory runs out."""
+    recipe, out = _saved(manifest, tmp_path)
+    running = _start(recipe, out)
+    _first_shard(running, out)
+    partial = next((out / ".work" / "shards").glob(".*.partial"))  # .NAME.HOST.PID.partial
+    os.kill(int(partial.name.split(".")[-2]), signal.SIGKILL)
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 1, told
+    assert "was killed by signal 9" in told
+    assert "run the same command again" in told
+    prepare_dataset(recipe_of(manifest), out, processes=2)
+    assert hashes(out) == hashes(whole)
+
+
 class Said(Reporter):
     """Keeps what is told."""
 

@@ -112,7 +112,7 @@ class AudioReader:
             with self._exchange(lent, child, recording):
                 child.send(request, data)
                 answer = child.answer()
-                samples = child.samples(answer.get("samples", 0), answer.get("type", "<f4"))
+                samples = child.samples(answer)
             if not isinstance(recording, Path):
                 child.kept = None if "error" in answer else key
         if "error" in answer:

@@ -4,7 +4,7 @@
     with children.borrow() as lent:          # waits while both are busy
         child = lent.alive()
         child.send({"op": "probe", "paths": ["/data/a.wav"]})
-        child.answer(), child.samples(0, "<f4")
+        child.answer()                           # {"duration_s": 3.5, "rate_hz": 8000, "channels": 1}
 
 Nothing here waits for ever: each exchange has a time limit, and `TooLateError` where it has passed.
 """
@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import mmap
 import os
 import select
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Hashable, Iterator
@@ -28,7 +30,7 @@ from numpy.typing import NDArray
 
 from whispertune.data import worker
 
-PIPE_BYTES = 1 << 20  # half a minute of 16 bits at once; the usual 64 KiB wake both sides after every second
+PIPE_BYTES = 1 << 20  # the usual 64 KiB wake both sides after every second of a recording
 # glibc gives memory back after each read and faults it in again for the next: 40 % of the time for MP3 at 48 kHz.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 28), "MALLOC_MMAP_THRESHOLD_": str(1 << 25)}
 START_S = 60.0  # a busy machine may take seconds to import numpy
@@ -43,16 +45,20 @@ class Child:
     """A running worker and the pipes to it. `kept` says which bytes it holds, and is the caller's to set."""
 
     def __init__(self) -> None:
+        arena = _shared_memory()
         # By path, not by -m: nothing of the caller's folder or main module is imported in there.
-        command = [sys.executable, "-P", worker.__file__]
+        command = [sys.executable, "-P", worker.__file__, str(arena)]
         self.process = subprocess.Popen(
             command,
             bufsize=0,
+            pass_fds=[arena],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, **KEEP_MEMORY},
         )
+        self._arena = np.frombuffer(mmap.mmap(arena, worker.ARENA_BYTES), np.uint8)
+        os.close(arena)
         self.owner_pid = os.getpid()
         self.kept: Hashable = None
         assert self.process.stdin is not None
@@ -87,11 +93,22 @@ class Child:
         size = int.from_bytes(self._take(4), "little")
         return dict(json.loads(self._take(size)))
 
-    def samples(self, count: int, kind: str) -> NDArray[np.float32]:
-        """What follows an answer, (count,), in -1 to 1."""
-        samples = np.empty(count, dtype=np.dtype(kind))
-        view = memoryview(samples.view(np.uint8))  # type: ignore[arg-type]  # arrays are buffers
-        there = min(len(self._ahead), len(view))
+    def samples(self, answer: dict[str, Any]) -> NDArray[np.float32]:
+        """What an answer to a read speaks of, (samples,), in -1 to 1; nothing where it is an error."""
+        kind = np.dtype(answer.get("type", "<f4"))
+        size = answer.get("samples", 0) * kind.itemsize
+        data = self._arena[:size] if answer.get("shared") else self._piped(size)
+        samples: NDArray[Any] = data.view(kind)
+        if kind.kind == "i":
+            floats: NDArray[np.float32] = np.multiply(samples, np.float32(1 / 32768), dtype=np.float32)
+        else:
+            floats = samples.astype(np.float32)  # a copy: the next answer goes to the same place
+        return floats
+
+    def _piped(self, size: int) -> NDArray[np.uint8]:
+        data = np.empty(size, np.uint8)
+        view = memoryview(data)  # type: ignore[arg-type]  # arrays are buffers
+        there = min(len(self._ahead), size)
         view[:there] = self._ahead[:there]
         del self._ahead[:there]
         view = view[there:]
@@ -100,9 +117,7 @@ class Child:
                 view = view[_some(os.readv(self._answers, [view])) :]
             except BlockingIOError:
                 self._wait(self._answers)
-        if samples.dtype.kind == "i":
-            return np.multiply(samples, np.float32(1 / 32768), dtype=np.float32)
-        return samples.astype(np.float32, copy=False)
+        return data
 
     def end(self) -> None:
         if self.owner_pid == os.getpid():
@@ -128,6 +143,17 @@ class Child:
         left_s = self._late_at - time.monotonic()
         if left_s <= 0 or not self._polls[pipe].poll(left_s * 1000):
             raise TooLateError
+
+
+def _shared_memory() -> int:
+    """A file without a name that the child can write to."""
+    if hasattr(os, "memfd_create"):
+        file = os.memfd_create("whispertune")
+    else:
+        with tempfile.TemporaryFile() as named:
+            file = os.dup(named.fileno())
+    os.ftruncate(file, worker.ARENA_BYTES)
+    return file
 
 
 def _some(count: int) -> int:

@@ -174,8 +174,8 @@ class SegmentTable(Sequence[Segment]):
         for numbers in (self.start_s, self.end_s, self.continues):
             digest.update(np.ascontiguousarray(numbers).tobytes())
         for column in (self.ids, self.texts, self.languages, self.tasks):
-            digest.update("\n".join(column.to_pylist()).encode("utf-8", "surrogatepass"))
-            digest.update(b"\0")
+            for part in _bytes(column):
+                digest.update(part)
         return digest.hexdigest()
 
 
@@ -183,6 +183,18 @@ def _taken(recordings: Recordings, rows: NDArray[np.int64]) -> _Taken:
     if isinstance(recordings, _Taken):
         return _Taken(recordings.recordings, recordings.rows[rows])
     return _Taken(recordings, rows)
+
+
+def _bytes(column: pa.Array) -> tuple[NDArray[np.int64], memoryview]:
+    """How long each string is, and all strings behind each other."""
+    import pyarrow as pa
+
+    plain = column.cast(pa.large_string())
+    if not len(plain):
+        return np.empty(0, dtype=np.int64), memoryview(b"")
+    _, offsets, data = plain.buffers()
+    ends = np.frombuffer(offsets, dtype=np.int64)[plain.offset : plain.offset + len(plain) + 1]
+    return np.diff(ends), memoryview(data or b"")[ends[0] : ends[-1]]
 
 
 def _names(recordings: Recordings, rows: NDArray[np.int64]) -> pa.Array:
@@ -206,9 +218,12 @@ def as_table(segments: Iterable[Segment]) -> SegmentTable:
 
 def prefixed(table: SegmentTable, prefix: str) -> SegmentTable:
     """The same with a prefix before all ids, so that those of several sources differ."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    return replace(table, ids=pc.binary_join_element_wise(prefix, table.ids, ""))
+    text = pa.large_string()
+    ids = pc.binary_join_element_wise(pa.scalar(prefix, text), table.ids.cast(text), pa.scalar("", text))
+    return replace(table, ids=ids)
 
 
 def strings(values: Iterable[str | None]) -> pa.Array:
@@ -232,5 +247,8 @@ def _rows(chosen: NDArray[np.int64]) -> pa.Array:
 def _joined(columns: Sequence[pa.Array]) -> pa.Array:
     import pyarrow as pa
 
-    chunks = pa.chunked_array(columns)
-    return (chunks.unify_dictionaries() if pa.types.is_dictionary(chunks.type) else chunks).combine_chunks()
+    text = pa.large_string()
+    if pa.types.is_dictionary(columns[0].type):
+        kind = pa.dictionary(pa.int32(), text)
+        return pa.chunked_array([column.cast(kind) for column in columns], kind).unify_dictionaries().combine_chunks()
+    return pa.chunked_array([column.cast(text) for column in columns], text).combine_chunks()

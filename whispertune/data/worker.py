@@ -2,12 +2,13 @@
 
 It imports nothing of Whispertune: `child.Child` starts this file by its path and talks over pipes.
 A message is four bytes of length (little-endian), then JSON. The bytes of a recording that is no file follow
-their request, and samples follow their answer, little-endian int16 or float32:
+their request. Samples, little-endian int16 or float32, are left in memory that both sides share, until the next
+request; more than fit there follow their answer:
 
     > {"op": "read", "path": "/data/talk.mp3", "start_s": 12.4, "end_s": 15.0}
-    < {"samples": 41600, "type": "<f4"}  and 41,600 x 4 bytes
-    > {"op": "read", "bytes": 96044, "start_s": 0.0, "end_s": 1.0}  and 96,044 bytes
-    < {"samples": 16000, "type": "<i2"}  and 16,000 x 2 bytes
+    < {"samples": 41600, "type": "<f4", "shared": true}
+    > {"op": "read", "bytes": 96000044, "start_s": 0.0, "end_s": 3000.0}  and 96,000,044 bytes
+    < {"samples": 48000000, "type": "<i2"}  and 48,000,000 x 2 bytes
     > {"op": "read", "start_s": 1.0, "end_s": 2.0}  the bytes that came last
     > {"op": "probe", "paths": ["/data/a.wav", "/data/b.txt"]}
     < {"duration_s": 3.5, "rate_hz": 8000, "channels": 1}
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import mmap
 import os
 import signal
 import sys
@@ -31,6 +33,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     from whispertune.data import decoding
 
+ARENA_BYTES = 1 << 22  # shared, for answers: a minute of float32
 OPEN_RECORDINGS = 8  # kept open between reads, so that the next segment costs a seek and no new start
 
 Answer = tuple[dict[str, Any], bytes | memoryview]
@@ -50,8 +53,8 @@ def load_decoding() -> Any:
 class Worker:
     """Answers requests. Keeps the files read last open, and the bytes that came last."""
 
-    def __init__(self, requests: BinaryIO, answers: int) -> None:
-        self._requests, self._answers = requests, answers
+    def __init__(self, requests: BinaryIO, answers: int, arena: mmap.mmap) -> None:
+        self._requests, self._answers, self._arena = requests, answers, arena
         self._decoding = load_decoding()
         self._files: OrderedDict[tuple[str, int, int], decoding.Recording] = OrderedDict()
         self._held: decoding.Recording | None = None
@@ -123,6 +126,9 @@ class Worker:
             header = {"error": "is too long for the memory of this machine"}
         except Exception as error:
             header = {"error": f"does not decode ({type(error).__name__}: {error})"}
+        if samples and len(samples) <= ARENA_BYTES:
+            self._arena[: len(samples)] = samples
+            header, samples = {**header, "shared": True}, b""
         parts = [memoryview(message_bytes(header)), memoryview(samples)]
         while any(parts):  # all in one system call, which wakes the reader once
             sent = os.writev(self._answers, parts)
@@ -148,7 +154,7 @@ def main() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints must not get between the answers
     try:
-        Worker(sys.stdin.buffer, answers).serve()
+        Worker(sys.stdin.buffer, answers, mmap.mmap(int(sys.argv[1]), ARENA_BYTES)).serve()
     except BrokenPipeError:
         os._exit(0)  # the parent has gone: nobody is left to tell
 

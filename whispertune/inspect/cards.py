@@ -22,6 +22,7 @@ class Card:
 
     clip: Clip
     why: str = ""
+    particulars: str = ""
     tokens: int | None = None
 
 
@@ -34,8 +35,9 @@ def _card(card: Card) -> Markup:
     clip, segment = card.clip, card.clip.segment
     return element(
         "li",
-        element("p", card.why, class_="why", dir="auto") if card.why else None,
+        element("p", card.why, class_="why") if card.why else None,
         element("p", segment.text, class_="text", dir="auto", lang=segment.language),
+        element("p", card.particulars, class_="facts", dir="auto") if card.particulars else None,
         _sound(clip) if clip.audio else element("p", f"It cannot be played: {clip.trouble}", class_="facts"),
         element("p", " · ".join(_facts(card)), class_="facts"),
         element("p", element("bdi", _place(segment)), class_="facts"),
@@ -70,7 +72,7 @@ def _facts(card: Card) -> list[str]:
     if card.tokens is not None:
         facts.append(f"{card.tokens:,} tokens")
     if measures is not None and isfinite(measures.level_db):
-        facts.append(f"level {measures.level_db:.0f} dBFS")
+        facts.append(f"level {measures.level_db:.0f} dBFS".replace("-", "−"))
     if measures is not None and isfinite(measures.snr_db):
         facts.append(f"signal to noise {measures.snr_db:.0f} dB")
     if measures is not None and measures.clipped_share:

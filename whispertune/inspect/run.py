@@ -204,7 +204,10 @@ class _Work:
             )
             for name, numbers in zip(surveys, found.sets, strict=True)
         ]
-        cards = [maker.make(each.segment, f"{number}. {each.reason}") for number, each in enumerate(played, start=1)]
+        cards = [
+            maker.make(each.segment, f"{rank}, score {each.score:.1f}", particulars=each.reason)
+            for rank, each in enumerate(played, start=1)
+        ]
         return render(
             self.source,
             sections,
@@ -227,8 +230,8 @@ class _Cards:
             self.make(table[each.row], each.why, None if tokens is None else int(tokens[each.row])) for each in rows
         )
 
-    def make(self, segment: Segment, why: str, tokens: int | None = None) -> Card:
-        card = Card(make_clip(segment, self.reader, self.most_bytes), why, tokens)
+    def make(self, segment: Segment, why: str, tokens: int | None = None, particulars: str = "") -> Card:
+        card = Card(make_clip(segment, self.reader, self.most_bytes), why, particulars, tokens)
         self.made += 1
         self.tell.working("drawing samples", self.made, self.total)
         return card

@@ -29,7 +29,7 @@ def table(
     classes: Sequence[str],
     id_: str,
 ) -> Markup:
-    """A table whose first column names its rows. `classes` are those of the columns: number, prose, where."""
+    """A table whose first column names its rows. `classes` are those of the columns: number, prose, reason, where."""
     marked = [class_ or None for class_ in classes]
     head = (element("th", name, scope="col", class_=class_) for name, class_ in zip(heads, marked, strict=True))
     body = []
@@ -108,9 +108,9 @@ def dropped_tables(problems: Sequence[Problem], numbers: Numbers, id_: str) -> M
 def _listed(problems: Sequence[Problem], id_: str) -> Markup:
     listed = problems[:DROPPED_ROWS]
     told = f"The first {len(listed):,} of {len(problems):,}" if len(problems) > len(listed) else f"All {len(listed):,}"
-    rows = ((problem.where, problem.source, problem.kind, problem.detail) for problem in listed)
-    classes = ("where", "where", "", "prose")
+    rows = ((problem.where, problem.kind, problem.detail, problem.source) for problem in listed)
+    classes = ("where", "reason", "prose", "where")
     content = table(
-        f"{told} dropped rows", ("Where", "Source", "Reason", "Particulars"), rows, classes=classes, id_=id_
+        f"{told} dropped rows", ("Where", "Reason", "Particulars", "Source"), rows, classes=classes, id_=id_
     )
     return element("details", element("summary", f"{told} dropped rows, one by one"), content)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +134,9 @@ def _workers(
             reader.join()
         for worker in workers:
             for end in (worker.stdin, worker.stdout):
-                if end:
-                    end.close()
+                with suppress(OSError):  # what was buffered for a dead process
+                    if end:
+                        end.close()
 
 
 def _forward(worker: subprocess.Popen[str], number: int, answers: queue.SimpleQueue[tuple[int, str]]) -> None:
@@ -151,17 +152,15 @@ def _ask(worker: subprocess.Popen[str], busy: dict[int, int], number: int, left:
         return
     busy[number] = left.pop()
     assert worker.stdin is not None
-    try:
+    with suppress(BrokenPipeError):  # its end is in the queue
         worker.stdin.write(f"{busy[number]}\n")
         worker.stdin.flush()
-    except BrokenPipeError:
-        pass  # its end is in the queue
 
 
 def _told(answer: dict[str, Any], tell: Tell) -> bool:
     """Pass on what a worker says; whether it is free again."""
     if "error" in answer:
-        kind = next((each for each in (InputError,) if each.exit_code == answer["code"]), WhispertuneError)
+        kind = InputError if answer["code"] == InputError.exit_code else WhispertuneError
         raise kind(answer["error"], where=answer["where"], fix=answer["fix"] or _AGAIN)
     done = bool(answer.get("done"))
     tell(answer["shard"], answer.get("rows", 0), answer.get("seconds", 0.0), done)
