@@ -89,7 +89,8 @@ def speech(folder: Path | None, seconds: float) -> Samples:
     if folder is None:
         rng = np.random.default_rng(0)
         swell = np.abs(np.sin(np.arange(round(seconds * SAMPLE_RATE_HZ)) * (2 * np.pi * 2 / SAMPLE_RATE_HZ)))
-        return (rng.normal(0, 0.05, len(swell)) * swell).astype(np.float32)
+        noise: Samples = (rng.normal(0, 0.05, len(swell)) * swell).astype(np.float32)
+        return noise
     paths = sorted(path for path in folder.rglob("*") if path.suffix in (".wav", ".flac", ".mp3"))
     parts: list[Samples] = []
     for path in paths:
@@ -97,7 +98,8 @@ def speech(folder: Path | None, seconds: float) -> Samples:
         parts.append(soxr.resample(samples.mean(axis=1), rate_hz, SAMPLE_RATE_HZ))
         if sum(map(len, parts)) > seconds * SAMPLE_RATE_HZ:
             break
-    return np.resize(np.concatenate(parts, dtype=np.float32), round(seconds * SAMPLE_RATE_HZ))
+    repeated: Samples = np.resize(np.concatenate(parts, dtype=np.float32), round(seconds * SAMPLE_RATE_HZ))
+    return repeated
 
 
 def write(path: Path, samples: Samples, rate_hz: int) -> Path:

@@ -12,6 +12,8 @@ import pytest
 import soundfile
 from hypothesis import settings
 
+from tests.hub_client import connected
+from tests.hub_server import Hub
 from whispertune.data.audio import AudioReader
 from whispertune.model.formats.transformers import Shape, config_for, model_state, write_folder
 from whispertune.model.load import ModelFolder, find_model
@@ -104,3 +106,10 @@ def noises(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows.append(json.dumps({"file_name": f"{number}.wav", "text": f"{split} text {number} of noise"}))
         (folder / split / "metadata.jsonl").write_text("\n".join(rows) + "\n")
     return folder
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub on loopback, which the hub clients of this process speak with; they are not logged in."""
+    with Hub() as running, connected(running, tmp_path / "hub home", monkeypatch):
+        yield running

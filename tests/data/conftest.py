@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 from numpy.typing import NDArray
-
-from tests.hub_client import connected
-from tests.hub_server import Hub
 
 LENGTH_S = 20.0
 Encode = Callable[[Path, NDArray[np.float32], int], Path]
@@ -66,10 +63,3 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encode_with_libav(folder / "a.mkv", cd, 44_100, "aac")
     encode_with_libav(folder / "a.webm", studio, 48_000, "libopus")
     return folder
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A hub on loopback, which the hub clients of this process speak with; they are not logged in."""
-    with Hub() as running, connected(running, tmp_path / "hub home", monkeypatch):
-        yield running

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from whispertune.data.audio import SAMPLE_RATE_HZ, AudioError, AudioInfo, AudioReader
+from whispertune.data.audio import SAMPLE_RATE_HZ, AudioInfo, AudioReader
+from whispertune.errors import AudioError
 
 NAMES = (
     "a.wav",

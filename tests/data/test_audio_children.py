@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from whispertune.data.audio import SAMPLE_RATE_HZ, AudioError, AudioInfo, AudioReader
+from whispertune.data.audio import SAMPLE_RATE_HZ, AudioInfo, AudioReader
 from whispertune.data.child import Children
-from whispertune.data.segments import Held
+from whispertune.data.segments import Held, Recording
+from whispertune.errors import AudioError
 
 ROOT = Path(__file__).parents[2]
 START = """
@@ -72,7 +73,7 @@ def test_the_death_of_one_of_two_costs_what_it_was_reading(recordings: Path) -> 
 
 def test_many_are_probed_in_order_by_all_children(recordings: Path, tmp_path: Path) -> None:
     held = Held("held", (recordings / "phone.wav").read_bytes())
-    some = [recordings / "a.wav", tmp_path / "none.wav", held, recordings / "stereo.flac"] * 150
+    some: list[Recording] = [recordings / "a.wav", tmp_path / "none.wav", held, recordings / "stereo.flac"] * 150
     with AudioReader(children=3) as reader:
         found = reader.probe_many(some)
         assert [type(one) for one in found] == [AudioInfo, AudioError, AudioInfo, AudioInfo] * 150

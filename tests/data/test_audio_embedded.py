@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from whispertune.data.audio import SAMPLE_RATE_HZ, AudioError, AudioInfo, AudioReader
+from whispertune.data.audio import SAMPLE_RATE_HZ, AudioInfo, AudioReader
 from whispertune.data.segments import Embedded, Held, Joined, Part
+from whispertune.errors import AudioError
 
 NAMES = ("a.wav", "stereo.flac", "a.mp3", "a.ogg", "a.opus", "a.m4a", "a.webm")
 Bytes = Sequence[bytes | None]
@@ -121,7 +122,7 @@ def test_each_row_that_gives_no_audio_is_named(recordings: Path, tmp_path: Path,
     write_parquet(path, [None, b"", b"This is no audio. " * 99, b"#EXTM3U\n/etc/passwd", wav(np.zeros(1600))])
     (tmp_path / "broken.parquet").write_bytes(path.read_bytes()[:-20])
     (tmp_path / "words.arrow").write_text("These are words.")
-    said = {
+    said: dict[Embedded | Held, str] = {
         Embedded(path, 0, "audio", "null.wav"): "holds no audio, at most a path",
         Embedded(path, 1, "audio", "empty.wav"): "the recording is empty",
         Embedded(path, 2, "audio", "text.wav"): "is not audio",

@@ -11,9 +11,10 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whispertune.data.audio import SAMPLE_RATE_HZ, AudioError, AudioInfo, AudioReader
+from whispertune.data.audio import SAMPLE_RATE_HZ, AudioInfo, AudioReader
 from whispertune.data.decoding.libsndfile import PlainWav
 from whispertune.data.segments import Held
+from whispertune.errors import AudioError
 
 
 def noise(frames: int, channels: int) -> np.ndarray:
@@ -22,7 +23,7 @@ def noise(frames: int, channels: int) -> np.ndarray:
 
 def expected(path: Path) -> np.ndarray:
     samples, _ = soundfile.read(path, dtype="float32", always_2d=True)
-    return samples.mean(axis=1, dtype=np.float32)
+    return np.asarray(samples.mean(axis=1, dtype=np.float32))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])

@@ -7,6 +7,8 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,7 @@ try:
     import ray
     ray.init(address=cluster.address, log_to_driver=False)
     print("nodes", sum(node["Alive"] for node in ray.nodes()))
+    ray.shutdown()
 finally:
     cluster.shutdown()
 """
@@ -47,12 +50,20 @@ def hashes(out: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((out / "data").iterdir())}
 
 
-def test_two_nodes_write_what_one_machine_writes(tmp_path: Path) -> None:
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """No cluster but one's own: Ray notes the last one in its folder, whose path must be short."""
     _needs_ray()
+    own = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    with tempfile.TemporaryDirectory(prefix="wt-ray-") as folder:
+        yield own | {"RAY_TMPDIR": folder}
+
+
+def test_two_nodes_write_what_one_machine_writes(tmp_path: Path, environment: dict[str, str]) -> None:
     data = long_manifest(tmp_path / "data", 15)
     save_recipe(recipe_of(data), tmp_path / "recipe.toml")
     command = [sys.executable, "-W", "ignore", "-c", _SCRIPT, str(tmp_path / "recipe.toml"), str(tmp_path / "ray")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert "complete True 3" in done.stdout
     assert "nodes 2" in done.stdout
@@ -60,23 +71,15 @@ def test_two_nodes_write_what_one_machine_writes(tmp_path: Path) -> None:
     assert hashes(tmp_path / "ray") == hashes(tmp_path / "local")
 
 
-def test_without_a_cluster_it_says_how_to_start_one(talks: Path, tmp_path: Path) -> None:
-    _needs_ray()
-    save_recipe(recipe_of(talks), tmp_path / "recipe.toml")
+def test_without_a_cluster_it_says_how_to_start_one(environment: dict[str, str]) -> None:
     code = (
-        "import sys; from pathlib import Path; from whispertune.prepare.engines import run_ray\n"
+        "from pathlib import Path; from whispertune.prepare.engines import run_ray\n"
         "from whispertune.errors import InputError\n"
         "try: run_ray(Path('.'), [0], 1, lambda *each: None)\n"
         "except InputError as error: print(error)"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-        env=_without("RAY_ADDRESS"),
-    )
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment)
     assert "no Ray cluster answers" in done.stdout
     assert "ray start --head" in done.stdout
 
@@ -90,7 +93,3 @@ def test_without_ray_it_says_what_to_install(talks: Path, tmp_path: Path, monkey
 def test_an_engine_that_is_none(talks: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one of local, ray"):
         prepare_dataset(recipe_of(talks), tmp_path / "out", engine="spark")
-
-
-def _without(name: str) -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key != name}

@@ -66,7 +66,7 @@ def run_ray(work: Path, shards: Sequence[int], processes: int, tell: Tell) -> No
     if own:
         try:
             ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level=logging.ERROR)
-        except ConnectionError as error:
+        except (ConnectionError, RuntimeError) as error:  # none known here, or one that has gone
             fix = "start one with: ray start --head   (or set RAY_ADDRESS)"
             raise InputError(f"no Ray cluster answers ({str(error).splitlines()[0]})", fix=fix) from None
     try:

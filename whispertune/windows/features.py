@@ -2,7 +2,7 @@
 
     mel = log_mel(audio, n_mels=80)   # (batch, samples) -> (batch, n_mels, frames)
 
-The same numbers as transformers' WhisperFeatureExtractor, in one batched transform on the device of the audio.
+The same numbers as transformers' WhisperFeatureExtractor, on the device of the audio.
 """
 
 from __future__ import annotations
@@ -46,6 +46,15 @@ def log_mel(audio: torch.Tensor, n_mels: int) -> torch.Tensor:
     Returns:
         float32, (batch, n_mels, samples // 160), clipped to 8 below the loudest bin of each row.
     """
+    import torch
+
+    if audio.device.type != "cpu":
+        return _log_mel(audio, n_mels)
+    rows = [_log_mel(audio[row : row + 1], n_mels) for row in range(len(audio))]  # of one all fits into the caches
+    return torch.cat(rows)
+
+
+def _log_mel(audio: torch.Tensor, n_mels: int) -> torch.Tensor:
     import torch
 
     window = torch.hann_window(FFT_SAMPLES, device=audio.device)
