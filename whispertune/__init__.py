@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from whispertune.errors import WhispertuneError
     from whispertune.evaluation import Evaluation, evaluate
     from whispertune.model.load import ModelFolder, find_model
+    from whispertune.prepare.prepared import Prepared
+    from whispertune.prepare.run import prepare_dataset
     from whispertune.recipe import Recipe, load_recipe
     from whispertune.reporting import Reporter
     from whispertune.score.terms import score_terms
@@ -34,6 +36,7 @@ _HOMES = {
     "Evaluation": "evaluation",
     "ModelFolder": "model.load",
     "Options": "decode.transcribe",
+    "Prepared": "prepare.prepared",
     "Recipe": "recipe",
     "Reporter": "reporting",
     "Run": "train.run",
@@ -50,6 +53,7 @@ _HOMES = {
     "load_recipe": "recipe",
     "open_engine": "decode.engines",
     "open_transcriber": "decode.transcribe",
+    "prepare_dataset": "prepare.run",
     "read_captions": "data.captions",
     "score_terms": "score.terms",
     "transcribe_files": "service",
@@ -64,6 +68,7 @@ __all__ = [
     "Evaluation",
     "ModelFolder",
     "Options",
+    "Prepared",
     "Recipe",
     "Reporter",
     "Run",
@@ -80,6 +85,7 @@ __all__ = [
     "load_recipe",
     "open_engine",
     "open_transcriber",
+    "prepare_dataset",
     "read_captions",
     "score_terms",
     "transcribe_files",

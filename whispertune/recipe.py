@@ -26,6 +26,7 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
 REMOTE = ("hub",)  # kinds of sources whose location is no path
+WITH_SPLITS = ("commonvoice", "dataset")  # kinds whose path may be followed by :split
 COLUMNS = ("id", "audio", "text", "language", "speaker", "task", "start", "end", "duration")
 
 
@@ -332,7 +333,7 @@ def place_of(source: str) -> Path | None:
     kind, location = kind_and_location(source)
     if kind in REMOTE:
         return None
-    return Path(location.partition(":")[0] if kind == "commonvoice" else location).expanduser()
+    return Path(location.partition(":")[0] if kind in WITH_SPLITS else location).expanduser()
 
 
 def recipe_tree(recipe: Recipe) -> dict[str, Any]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from whispertune.data.segments import SourceSpec
-from whispertune.recipe import SourceTable
-
-REMOTE = ("hub",)  # kinds whose location is no path
+from whispertune.recipe import REMOTE, SourceTable, kind_and_location
 
 
 def source_spec(table: SourceTable, *, language: str | None, task: str, origin: str) -> SourceSpec:
@@ -26,14 +24,6 @@ def source_spec(table: SourceTable, *, language: str | None, task: str, origin: 
         outside=table.outside,
         origin=origin,
     )
-
-
-def kind_and_location(source: str) -> tuple[str, str]:
-    """`kaldi:data/train` -> ("kaldi", "data/train"); a plain path has the kind ""."""
-    kind, separator, location = source.partition(":")
-    if not separator or not kind.isalpha() or len(kind) == 1:  # C:\\data is a path
-        return "", source
-    return kind, location
 
 
 def label(table: SourceTable) -> str:

@@ -23,6 +23,7 @@ from whispertune.errors import AudioError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+GROUPS_BYTES = 64 << 20  # of row groups that are kept: what a block of a stream, or a small dataset, is drawn from
 OPEN_CONTAINERS = 16
 ARROW_MAGIC, PARQUET_MAGIC = b"ARROW1", b"PAR1"  # an Arrow stream has none
 
@@ -35,7 +36,7 @@ class Containers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: OrderedDict[Hashable, _Column] = OrderedDict()
-        self._last: tuple[Hashable, int, pa.ChunkedArray] | None = None  # the row group read last, of any file
+        self._groups: OrderedDict[tuple[Hashable, int], pa.ChunkedArray] = OrderedDict()  # row groups read last
 
     def key(self, recording: Embedded) -> Hashable:
         """Equal while row and file are the same.
@@ -69,7 +70,7 @@ class Containers:
     def close(self) -> None:
         with self._lock:
             self._open.clear()
-            self._last = None
+            self._groups.clear()
 
     def _scalar(self, recording: Embedded) -> pa.BinaryScalar:
         key = _file_key(recording)
@@ -88,10 +89,13 @@ class Containers:
     def _rows(self, key: Hashable, column: _Column, place: int) -> pa.Array | pa.ChunkedArray:
         if isinstance(column, _ArrowColumn):
             return column.arrays[place]
-        if self._last is None or self._last[:2] != (key, place):
-            self._last = None  # the memory of one, not of two
-            self._last = key, place, column.read(place)
-        return self._last[2]
+        group = (key, place)
+        if group not in self._groups:
+            self._groups[group] = column.read(place)
+            while len(self._groups) > 1 and sum(kept.nbytes for kept in self._groups.values()) > GROUPS_BYTES:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(group)
+        return self._groups[group]
 
 
 class _ArrowColumn:

@@ -115,7 +115,7 @@ def hear(
     kept: list[Measures] = []
     keep = np.zeros(len(table), dtype=np.bool_)
     for row, found in enumerate(_measured(table, reader, progress)):
-        trouble = _audio_trouble(found, rules)
+        trouble = audio_trouble(found, rules)
         if trouble is None and isinstance(found, Measures):
             trouble = _twice(table, row, found, firsts) if rules.duplicates else None
             if trouble is None:
@@ -159,7 +159,7 @@ def _measured(table: SegmentTable, reader: AudioReader, progress: Progress | Non
                 progress(rows.stop, len(table))
 
 
-def _audio_trouble(found: Measures | AudioError, rules: CleanRules) -> Trouble | None:
+def audio_trouble(found: Measures | AudioError, rules: CleanRules) -> Trouble | None:
     """Why a row cannot be used, by its audio alone."""
     if isinstance(found, AudioError):
         return "recording does not decode", f"{found.where}: {found.what}"

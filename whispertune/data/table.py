@@ -185,16 +185,16 @@ def _taken(recordings: Recordings, rows: NDArray[np.int64]) -> _Taken:
     return _Taken(recordings, rows)
 
 
-def _bytes(column: pa.Array) -> tuple[NDArray[np.int64], memoryview]:
+def _bytes(column: pa.Array) -> tuple[bytes, memoryview]:
     """How long each string is, and all strings behind each other."""
     import pyarrow as pa
 
     plain = column.cast(pa.large_string())
     if not len(plain):
-        return np.empty(0, dtype=np.int64), memoryview(b"")
+        return b"", memoryview(b"")
     _, offsets, data = plain.buffers()
     ends = np.frombuffer(offsets, dtype=np.int64)[plain.offset : plain.offset + len(plain) + 1]
-    return np.diff(ends), memoryview(data or b"")[ends[0] : ends[-1]]
+    return np.diff(ends).tobytes(), memoryview(data or b"")[ends[0] : ends[-1]]
 
 
 def _names(recordings: Recordings, rows: NDArray[np.int64]) -> pa.Array:

@@ -23,6 +23,7 @@ BOX_Y, BOX_HEIGHT = 16, 18
 TOP, BOTTOM = 48, 168  # of the bars
 BINS = 24  # about
 TICKS = 6  # about
+DECIMALS = 6  # of a value; no bins are made of what is finer
 ROW_HEIGHT, NAME_WIDTH, NAME_CHARACTERS = 26, 104, 14  # of box plots one below the other
 
 Values = NDArray[Any]
@@ -47,7 +48,7 @@ def distribution(values: Values, title: str, unit: str, *, whole: bool = False) 
     quantiles = Quantiles.of(finite)
     if quantiles is None:
         return Markup()
-    edges = bin_edges(quantiles.least, quantiles.most, whole)
+    edges = bin_edges(float(finite.min()), float(finite.max()), whole)
     rows = np.histogram(finite, edges)[0]
     scale = Scale(float(edges[0]), float(edges[-1]), LEFT, RIGHT)
     content = join(
@@ -93,12 +94,14 @@ def bin_edges(least: float, most: float, whole: bool = False) -> NDArray[np.floa
     width = nice_step(most - least, BINS) if most > least else 1.0
     width = max(1.0, round(width)) if whole else width
     first, last = math.floor(least / width), math.floor(most / width) + 1
-    return np.arange(first, last + 1, dtype=np.float64) * width
+    edges = np.arange(first, last + 1, dtype=np.float64) * width
+    edges[0], edges[-1] = min(edges[0], least), max(edges[-1], most)  # whatever rounding did
+    return edges
 
 
 def _finite(values: Values) -> NDArray[np.float64]:
     wide = np.asarray(values, dtype=np.float64)
-    return wide[np.isfinite(wide)]
+    return np.round(wide[np.isfinite(wide)], DECIMALS)
 
 
 def _figure(content: Markup, height: float, title: str, unit: str, told: str) -> Markup:

@@ -33,6 +33,7 @@ PACKED_PIECES = 20_000  # are packed to tell how full windows get; of more, so m
 LABEL_TOKENS = 3  # of a segment beside its text: its two times, and the end of text
 WORST_WORDS = 10
 PROBED_ROWS = 20_000  # whose recordings' sample rates are looked at; of more, so many drawn at random
+PROBED_TOGETHER = 1024
 TOKENIZED_ROWS = 4096  # between two looks at the clock
 
 Watch = Callable[[str, int, int], None]  # (what, rows done, rows in all)
@@ -114,7 +115,7 @@ def survey(
     return Survey(
         name=name,
         data=replace(data, segments=table),
-        rates_hz=_sample_rates(table, reader),
+        rates_hz=_sample_rates(table, reader, _part(watch, f"looking into files of {name}")),
         measures=measures,
         tokens=tokens,
         worst_words=_worst_words(table, vocabulary) if vocabulary else (),
@@ -149,13 +150,17 @@ def _worst_words(table: SegmentTable, vocabulary: Vocabulary) -> tuple[Word, ...
     return tuple(Word(word, number, many) for number, ((word, _), many) in ranked[:WORST_WORDS])
 
 
-def _sample_rates(table: SegmentTable, reader: AudioReader) -> dict[int, int]:
+def _sample_rates(table: SegmentTable, reader: AudioReader, progress: Callable[[int, int], None]) -> dict[int, int]:
     rows = np.arange(len(table))
     if len(rows) > PROBED_ROWS:
         rows = np.random.default_rng(0).choice(rows, PROBED_ROWS, replace=False)
-    recordings: dict[Recording, None] = dict.fromkeys(table.recordings[int(row)] for row in rows)
-    infos = reader.probe_many(list(recordings))
-    return dict(Counter(info.sample_rate_hz for info in infos if isinstance(info, AudioInfo)).most_common())
+    recordings: list[Recording] = list(dict.fromkeys(table.recordings[int(row)] for row in rows))
+    rates: Counter[int] = Counter()
+    for first in range(0, len(recordings), PROBED_TOGETHER):
+        infos = reader.probe_many(recordings[first : first + PROBED_TOGETHER])
+        rates.update(info.sample_rate_hz for info in infos if isinstance(info, AudioInfo))
+        progress(min(first + PROBED_TOGETHER, len(recordings)), len(recordings))
+    return dict(rates.most_common())
 
 
 def _pack(table: SegmentTable, tokens: NDArray[np.int32] | None, step: PackedStep) -> Packing:

@@ -1,7 +1,7 @@
 """Suspects: rows whose text and audio agree badly, the worst first, for a person to look at.
 
     suspects, problems = rank_suspects(segments, "bundled:whisper-base", reader)
-    suspects[0].reason   # the audio explains nothing of this text, of half of the rows over 33 %; the model wrote ...
+    suspects[0].reason   # the audio explains nothing of this text (the median of such rows: 35 %); the model wrote ...
 
 A text that is merely rare has a high loss with any audio. So each loss is measured twice, with the audio and with
 silence in its place: where the text is as hard to believe either way, the audio says something else. That finds
@@ -127,7 +127,7 @@ def _against(rows: Sequence[TextLoss], peers: Sequence[TextLoss]) -> list[Suspec
 
 def _explained(share: float, median: float) -> str:
     explained, usual = (f"{100 * (1 - value):.0f} %" if value < 0.995 else "nothing" for value in (share, median))
-    return f"the audio explains {explained} of this text, of half of the rows at least {usual}"
+    return f"the audio explains {explained} of this text (the median of such rows: {usual})"
 
 
 def _decoded(suspects: Sequence[Suspect], live: LiveModel, reader: AudioReader, progress: Progress) -> list[Suspect]:

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from whispertune.data.audio import SAMPLE_RATE_HZ, AudioReader
 from whispertune.data.clean import CleanRules, clean_row
-from whispertune.data.listen import _audio_trouble as audio_trouble
-from whispertune.data.listen import measure
+from whispertune.data.listen import audio_trouble, measure
 from whispertune.data.segments import Problem, Segment
 from whispertune.data.sources import open_stream
 from whispertune.data.sources.dataset import at_sample

@@ -21,8 +21,8 @@ from whispertune.data.sources.dataset import SPLITS
 from whispertune.data.table import Files, SegmentTable, as_table, prefixed
 from whispertune.errors import RecipeError
 from whispertune.prepare.rows import NamedTable
-from whispertune.recipe import Recipe, SourceTable
-from whispertune.sources_of import kind_and_location, label, source_spec
+from whispertune.recipe import Recipe, SourceTable, place_of
+from whispertune.sources_of import label, source_spec
 
 Watch = Callable[[str, int, int], None]  # (what, done, in all)
 
@@ -148,8 +148,7 @@ def _hidden(problem: Problem, table: SourceTable) -> Problem:
 
 def root_of(table: SourceTable) -> Path:
     """The folder that a source's recordings are named from."""
-    _, location = kind_and_location(table.source)
-    path = Path(os.path.abspath(location))
+    path = Path(os.path.abspath(place_of(table.source) or ""))
     return path if path.is_dir() else path.parent
 
 
