@@ -83,7 +83,7 @@ def _table(sets: tuple[Numbers, ...]) -> Table:
     columns = [{figure.label: figure.value for figure in figures(numbers)} for numbers in sets]
     labels = list(dict.fromkeys(label for column in columns for label in column))
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    drawn.add_column("")
+    drawn.add_column("", no_wrap=True)
     for numbers in sets:
         drawn.add_column(Text(numbers.name), justify="right", overflow="fold")
     for label in labels:

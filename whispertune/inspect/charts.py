@@ -24,7 +24,7 @@ TOP, BOTTOM = 48, 168  # of the bars
 BINS = 24  # about
 TICKS = 6  # about
 DECIMALS = 6  # of a value; no bins are made of what is finer
-ROW_HEIGHT, NAME_WIDTH, NAME_CHARACTERS = 26, 104, 14  # of box plots one below the other
+ROW_HEIGHT, NAME_WIDTH, NAME_CHARACTERS = 26, 114, 14  # of box plots one below the other
 
 Values = NDArray[Any]
 

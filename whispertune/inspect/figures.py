@@ -98,7 +98,7 @@ def _sound(numbers: Numbers) -> Lines:
     yield "sample rates of the recordings", ", ".join(list(rates)[:GROUPS_NAMED]) or "–"
     if numbers.clipped_rows is not None:
         yield f"level, dBFS: {SPREAD}", spread(numbers.level_db)
-        yield f"signal to noise, dB, estimated: {SPREAD}", spread(numbers.snr_db)
+        yield f"SNR estimate, dB: {SPREAD}", spread(numbers.snr_db)
         yield "rows with any clipped samples", f"{numbers.clipped_rows:,}"
 
 

@@ -34,6 +34,7 @@ MARK = "whispertune inspect"  # the generator that the page names: what may be o
 MARK_BYTES = 4096  # of a file, in which it stands
 STYLE = Path(__file__).parent / "assets" / "report.css"
 FIX = "choose another --out"
+_INDENT = "\u2003"  # an em space; others fall together
 _MINUS = re.compile(r"(?<!\w)-(?=\d)")  # typed as a hyphen
 
 
@@ -155,7 +156,7 @@ def _notes(notes: Sequence[str]) -> Markup:
 
 def _section(id_: str, section: Section, several: bool) -> Markup:
     numbers, survey = section.numbers, section.survey
-    rows = [(figure.label, _MINUS.sub("−", figure.value)) for figure in figures(numbers)]
+    rows = [(figure.label.replace("  ", _INDENT), _MINUS.sub("−", figure.value)) for figure in figures(numbers)]
     return element(
         "section",
         element("h2", survey.name if several else "The rows that can be used", id=f"{id_}-title"),

@@ -56,7 +56,7 @@ def speaker_table(numbers: Numbers, id_: str) -> Markup:
         return Markup()
     rows = [(group.name, f"{group.rows:,}", hours(group.hours)) for group in numbers.speakers[:SPEAKERS]]
     more = f"; the {SPEAKERS} who speak most of {len(numbers.speakers):,}" if len(numbers.speakers) > SPEAKERS else ""
-    heads, classes = ("Speaker", "Rows", "Speech"), ("", "number", "number")
+    heads, classes = ("Speaker", "Rows", "Speech"), ("where", "number", "number")
     return table(f"Rows and speech by speaker{more}", heads, rows, classes=classes, id_=f"{id_}-speakers")
 
 
@@ -66,7 +66,7 @@ def word_table(numbers: Numbers, id_: str) -> Markup:
         return Markup()
     rows = [(word.text, f"{word.tokens:,}", f"{word.times:,}") for word in numbers.worst_words]
     caption = "Words that take the most tokens"
-    return table(caption, ("Word", "Tokens", "Times"), rows, classes=("", "number", "number"), id_=f"{id_}-words")
+    return table(caption, ("Word", "Tokens", "Times"), rows, classes=("where", "number", "number"), id_=f"{id_}-words")
 
 
 def suspect_table(suspects: Sequence[Suspect]) -> Markup:
