@@ -14,13 +14,16 @@ import whispertune
 PACKAGE = Path(whispertune.__file__).parent
 HEAVY = ("torch", "transformers", "ctranslate2", "faster_whisper", "av", "jiwer", "numpy", "pydantic")
 
-# Room -> rooms it may import from. What stands on top (service, cli, train) may import all below.
+# Room -> rooms it may import from. What stands on top (service, cli) may import all below.
 ROOMS = {
     "data": {"data"},
     "windows": {"windows", "data"},
     "score": {"score", "data"},
     "model": {"model", "windows", "data"},
     "decode": {"decode", "model", "windows", "data"},
+    "train": {"train", "decode", "score", "model", "windows", "data"},
+    "prepare": {"prepare", "windows", "data"},
+    "inspect": {"inspect", "train", "decode", "score", "model", "windows", "data"},
 }
 
 

@@ -178,33 +178,33 @@ def test_where_blocks_of_decoding_meet_nothing_is_heard(tmp_path: Path, reader: 
 
 
 def test_a_file_that_changes_is_opened_again(tmp_path: Path, reader: AudioReader) -> None:
-    soundfile.write(tmp_path / "x.wav", np.zeros(16_000), 16_000)
+    soundfile.write(tmp_path / "x.wav", np.zeros(16_000), 16_000, "FLOAT")
     assert len(reader.read(tmp_path / "x.wav")) == 16_000
-    soundfile.write(tmp_path / "x.wav", np.full(8000, 0.5), 16_000)
+    soundfile.write(tmp_path / "x.wav", np.full(8000, 0.5), 16_000, "FLOAT")
     assert reader.read(tmp_path / "x.wav") == pytest.approx(0.5, abs=1e-3)
 
 
 def test_more_recordings_than_are_kept_open(recordings: Path, tmp_path: Path, reader: AudioReader) -> None:
     for number in range(20):
-        soundfile.write(tmp_path / f"{number}.wav", np.full(1600, number / 100), 16_000)
+        soundfile.write(tmp_path / f"{number}.wav", np.full(1600, number / 100), 16_000, "FLOAT")
     for number in [*range(20), *range(20)]:
         assert reader.read(tmp_path / f"{number}.wav").mean() == pytest.approx(number / 100, abs=1e-3)
 
 
 def test_a_child_that_was_killed_is_started_again(recordings: Path) -> None:
     with AudioReader() as reader:
-        reader.probe(recordings / "a.wav")
+        reader.probe(recordings / "odd.wav")
         first = reader.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
         os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
-        assert len(reader.read(recordings / "a.wav", 0, 1)) == SAMPLE_RATE_HZ
+        assert len(reader.read(recordings / "odd.wav", 0, 1)) == SAMPLE_RATE_HZ
         assert reader.pid != first
     assert reader.pid is None
 
 
 def test_a_child_that_dies_or_hangs_costs_one_file(recordings: Path) -> None:
-    path = recordings / "a.wav"
+    path = recordings / "odd.wav"
     with AudioReader(time_limit_s=0.5) as reader:
         reader.probe(path)
         assert reader.pid is not None
@@ -226,7 +226,7 @@ def test_a_child_that_dies_or_hangs_costs_one_file(recordings: Path) -> None:
 
 
 def test_threads_share_a_reader(recordings: Path, reader: AudioReader) -> None:
-    whole = {name: reader.read(recordings / name) for name in ("a.wav", "a.mp3", "a.webm")}
+    whole = {name: reader.read(recordings / name) for name in ("odd.wav", "a.mp3", "a.webm")}
     wrong: list[str] = []
 
     def work(seed: int) -> None:
@@ -252,7 +252,7 @@ def test_the_caller_s_folder_and_main_module_are_left_alone(recordings: Path, tm
     (tmp_path / "script.py").write_text(
         f"import sys; sys.path[0] = {str(root)!r}\n"
         "from pathlib import Path\nfrom whispertune.data.audio import AudioReader\n"
-        f"print(len(AudioReader().read(Path({str(recordings / 'a.wav')!r}))))\n"
+        f"print(len(AudioReader().read(Path({str(recordings / 'odd.wav')!r}))))\n"
         "loaded = {'torch', 'transformers', 'av', 'multiprocessing.pool'} & set(sys.modules)\n"
         "print(sorted(loaded))\n"
     )

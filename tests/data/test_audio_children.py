@@ -38,7 +38,7 @@ def run(script: str, path: Path) -> str:
 
 
 def test_a_second_thread_does_not_wait_for_the_first(recordings: Path) -> None:
-    path = recordings / "a.wav"
+    path = recordings / "odd.wav"
     with AudioReader(children=2) as reader, ThreadPoolExecutor(1) as thread:
         reader.read(path, 0, 1)
         assert len(reader.pids) == 1  # the second starts when it is needed
@@ -55,7 +55,7 @@ def test_a_second_thread_does_not_wait_for_the_first(recordings: Path) -> None:
 
 
 def test_the_death_of_one_of_two_costs_what_it_was_reading(recordings: Path) -> None:
-    path = recordings / "a.wav"
+    path = recordings / "odd.wav"
     with AudioReader(children=2) as reader, ThreadPoolExecutor(1) as thread:
         reader.read(path, 0, 1)
         os.kill(reader.pids[0], signal.SIGSTOP)
@@ -83,7 +83,7 @@ def test_many_are_probed_in_order_by_all_children(recordings: Path, tmp_path: Pa
 def test_threads_share_several_children(recordings: Path) -> None:
     with AudioReader(children=3) as reader:
         held = Held("a", (recordings / "a.m4a").read_bytes())
-        whole = {each: reader.read(each) for each in (recordings / "a.wav", recordings / "a.mp3", held)}
+        whole = {each: reader.read(each) for each in (recordings / "odd.wav", recordings / "a.mp3", held)}
 
         def differs(seed: int) -> float:
             recording, second = list(whole)[seed % 3], seed % 17
@@ -110,7 +110,7 @@ os.kill(reader.pid, signal.SIGCONT)
 thread.join()
 reader.close()
 """
-    assert run(script, recordings / "a.wav").split() == ["0", "16000"]
+    assert run(script, recordings / "odd.wav").split() == ["0", "16000"]
 
 
 def test_after_ctrl_c_the_next_read_is_right_and_closing_does_not_wait(recordings: Path) -> None:
@@ -124,7 +124,7 @@ except KeyboardInterrupt:
 print(reader.pid, len(reader.read(path, 0, 0.5)), reader.pid != before)
 reader.close()
 """
-    assert run(script, recordings / "a.wav").split() == ["interrupted", "None", "8000", "True"]
+    assert run(script, recordings / "odd.wav").split() == ["interrupted", "None", "8000", "True"]
 
 
 def test_what_an_interrupt_left_borrowed_is_free_for_its_thread_and_starts_anew(recordings: Path) -> None:

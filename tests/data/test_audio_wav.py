@@ -90,3 +90,33 @@ def test_no_bytes_break_the_header_s_reader(head: bytes, tail: bytes) -> None:
         opened = PlainWav.open(data)
         if opened is not None:
             assert 0 < sum(len(block) for block in opened.blocks(0, None)) <= len(data)
+
+
+@pytest.mark.parametrize("stretch", [(0.0, None), (0.25, 0.75), (0.9, 5.0), (0.0, 1e-5)])
+@pytest.mark.parametrize(("rate_hz", "channels"), [(16_000, 1), (16_000, 2), (8_000, 1)])
+def test_a_file_read_without_a_child_gives_what_the_child_gives(
+    tmp_path: Path, stretch: tuple[float, float | None], rate_hz: int, channels: int
+) -> None:
+    path = tmp_path / "a.WAV"
+    soundfile.write(path, noise(rate_hz, channels), rate_hz, format="WAV", subtype="PCM_16")
+    with AudioReader() as reader:
+
+        def told(recording: Path | Held) -> tuple[bytes, str]:
+            try:
+                return reader.read(recording, *stretch).tobytes(), ""
+            except AudioError as error:
+                return b"", error.what
+
+        assert told(path) == told(Held("a.wav", path.read_bytes()))
+
+
+def test_only_plain_wav_files_are_read_without_a_child(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "plain.wav", noise(16_000, 1), 16_000, subtype="PCM_16")
+    soundfile.write(tmp_path / "float.wav", noise(16_000, 1), 16_000, subtype="FLOAT")
+    with AudioReader() as reader:
+        assert len(reader.read(tmp_path / "plain.wav", 0.5)) == 8_000
+        assert reader.pids == []
+        assert len(reader.read(tmp_path / "float.wav", 0.5)) == 8_000
+        assert len(reader.pids) == 1
+        with pytest.raises(AudioError, match="there is no audio"):
+            reader.read(tmp_path / "plain.wav", 1.5)
