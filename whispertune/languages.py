@@ -1,11 +1,13 @@
 """What is known of languages, in one place: Whisper's codes and names, and scripts without spaces.
 
 code_of("sv-SE")  # "sv"; so are "sv_se", "swe" and "Swedish"
+nearest("Swedisch")  # ["Swedish (sv)"]
 """
 
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import Final
 
 # Written without spaces between words: text tokens get no leading space, and CER leads.
@@ -74,6 +76,17 @@ _UNSPACED_CHARACTER: Final = re.compile(f"[{UNSPACED_SCRIPTS}]")
 def is_unspaced(character: str) -> bool:
     """Whether the character is of a script that writes words without spaces between them."""
     return _UNSPACED_CHARACTER.match(character) is not None
+
+
+def is_tag(language: str) -> bool:
+    """Whether it is written as codes are, of whatever language."""
+    return _TAG.fullmatch(language.strip().lower()) is not None
+
+
+def nearest(language: str) -> list[str]:
+    """The names that look most like this one, each with its code."""
+    names = {name: f"{name} ({code})" for code, name in LANGUAGE_NAMES.items()}
+    return [names[name] for name in get_close_matches(language.strip().title(), names)]
 
 
 def code_of(language: str) -> str | None:

@@ -25,6 +25,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
+KINDS = ("hub", "dataset", "commonvoice", "kaldi", "lhotse", "ljspeech", "labelstudio", "manifest", "captions")
 REMOTE = ("hub",)  # kinds of sources whose location is no path
 WITH_SPLITS = ("commonvoice", "dataset")  # kinds whose path may be followed by :split
 COLUMNS = ("id", "audio", "text", "language", "speaker", "task", "start", "end", "duration")
@@ -314,9 +315,7 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
 def kind_and_location(source: str) -> tuple[str, str]:
     """`kaldi:data/train` -> ("kaldi", "data/train"); a plain path has the kind ""."""
     kind, separator, location = source.partition(":")
-    if not separator or not kind.isalpha() or len(kind) == 1:  # C:\\data is a path
-        return "", source
-    return kind, location
+    return (kind, location) if separator and kind in KINDS else ("", source)
 
 
 def located(source: str, move: Callable[[Path], Path | str]) -> str:

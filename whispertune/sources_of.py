@@ -9,14 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from whispertune.data.segments import SourceSpec
+from whispertune.errors import RecipeError
+from whispertune.languages import code_of, is_tag, nearest
 from whispertune.recipe import REMOTE, SourceTable, kind_and_location
 
 
 def source_spec(table: SourceTable, *, language: str | None, task: str, origin: str) -> SourceSpec:
     """What to read; `language` and `task` are the recipe's, for a table that names none."""
+    written, key = (table.language, f"{origin}.language") if table.language else (language, "language")
     return SourceSpec(
         location=table.source,
-        language=table.language or language,
+        language=_code(written, key) if written else None,
         task=table.task or task,
         limit_rows=table.limit_rows,
         limit_hours=table.limit_hours,
@@ -24,6 +27,17 @@ def source_spec(table: SourceTable, *, language: str | None, task: str, origin: 
         outside=table.outside,
         origin=origin,
     )
+
+
+def _code(written: str, key: str) -> str:
+    """Whisper's code; a code that it does not have stays, as not every use of data needs a model that has it."""
+    code = code_of(written)
+    if code is None and not is_tag(written):
+        near = nearest(written)
+        hint = f"the nearest: {', '.join(near)}; " if near else ""
+        fix = f"{hint}for a language that Whisper does not know, borrow the code of a related one"
+        raise RecipeError(f"Whisper has no language {written!r}", where=key, fix=fix)
+    return code or written.strip()
 
 
 def label(table: SourceTable) -> str:

@@ -17,6 +17,7 @@ from whispertune.data.captions import Cue, write_captions
 from whispertune.data.segments import Segment, SourceData, SourceSpec
 from whispertune.data.sources import SOURCES, open_source, open_stream
 from whispertune.errors import DataError
+from whispertune.recipe import KINDS
 
 
 def tone(path: Path, duration_s: float) -> Path:
@@ -238,5 +239,6 @@ def test_only_some_kinds_are_streamed(tmp_path: Path, reader: AudioReader) -> No
 
 
 def test_the_documentation_names_every_kind() -> None:
+    assert tuple(SOURCES) == KINDS
     page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
     assert [kind for kind in SOURCES if f"## {kind}" not in page] == []

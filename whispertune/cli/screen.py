@@ -65,7 +65,7 @@ class Screen(Reporter):
             of_all = f"/{report.total_steps}" if report.total_steps else ""
             epoch = "" if report.epoch is None else f"epoch {report.epoch:.2f} · "
             self.say(f"step {report.step}{of_all} · {epoch}{note}")
-        self._draw("training", report.step, report.total_steps or round(report.step / report.done), note)
+        self._draw("training", report.step, report.total_steps or round(report.step / max(report.done, 1e-3)), note)
 
     def working(self, what: str, done: int, total: int) -> None:
         self._draw(what, done, total)

@@ -20,6 +20,8 @@ from whispertune.data.caption_formats.ttml import read_ttml
 from whispertune.data.caption_formats.vtt_srt import read_srt, read_vtt, write_srt, write_vtt
 from whispertune.errors import DataError
 
+_MOST_BYTES = 64 * 1024 * 1024  # days of speech are less
+
 __all__ = ["WRITERS", "Captions", "Cue", "Word", "clean_text", "read_captions", "read_text", "write_captions"]
 
 _READERS: dict[str, Callable[[str, Path], Captions]] = {
@@ -47,7 +49,7 @@ def read_captions(path: Path) -> Captions:
         known = ", ".join(f".{kind}" for kind in _READERS)
         raise DataError(f"captions are read from {known}, not from {path.suffix or 'a file without suffix'}",
                         where=str(path), fix="convert or rename the file")  # fmt: skip
-    return reader(read_text(path), path)
+    return reader(read_text(path, _MOST_BYTES), path)
 
 
 def write_captions(path: Path, cues: Sequence[Cue], language: str | None = None) -> None:

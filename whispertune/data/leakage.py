@@ -215,13 +215,16 @@ def _same_texts(mine: SegmentTable, keys: pa.Array, others: pa.Array) -> tuple[l
     leaks: list[Leak] = []
     short: list[int] = []
     for row in np.flatnonzero((shared >= 0) & (lengths > 0)).tolist():
-        language, task = mine.languages[row].as_py(), mine.tasks[row].as_py()
-        syllabic = language in SYLLABIC_LANGUAGES and task == "transcribe"
-        if lengths[row] >= (SYLLABIC_LETTERS if syllabic else TEXT_LETTERS):
+        if lengths[row] >= letters_that_count(mine.languages[row].as_py(), mine.tasks[row].as_py()):
             leaks.append(Leak(row, int(shared[row]), "text"))
         else:
             short.append(row)
     return leaks, short
+
+
+def letters_that_count(language: str, task: str) -> int:
+    """How many letters and digits a shared text must have to be a leak."""
+    return SYLLABIC_LETTERS if language in SYLLABIC_LANGUAGES and task == "transcribe" else TEXT_LETTERS
 
 
 def text_keys(texts: pa.Array) -> pa.Array:

@@ -17,8 +17,10 @@ from typing import Final
 from whispertune.data.segments import Problem, SourceData
 from whispertune.errors import DataError
 
-# Dropped because a key of the recipe says so (clean.markup, clean.max_same_text, clean.leakage), not for being bad.
-ASKED_FOR: Final = frozenset({"markup", "one text too often", "also in dev", "also in test"})
+# Dropped because a key of the recipe says so (clean.markup, max_same_text, leakage, duplicates), not for being bad.
+ASKED_FOR: Final = frozenset(
+    {"markup", "one text too often", "also in dev", "also in test", "duplicate", "same audio twice"}
+)
 
 _KINDS_NAMED = 3
 _LINE = re.compile(r":(\d+)$")

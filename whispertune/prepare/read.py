@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -74,7 +75,8 @@ def read_everything(recipe: Recipe, reader: AudioReader, watch: Watch) -> Everyt
         RecipeError: it has none. DataError: splits share speech or text.
     """
     rules = CleanRules(**recipe.clean.model_dump())
-    found = {name: _Split() for name in SPLITS if getattr(recipe.data, name)}
+    labels = labels_of(recipe)
+    found = {name: _Split(labels) for name in SPLITS if getattr(recipe.data, name)}
     if not found:
         raise RecipeError("the recipe has no data", where="data", fix="give it a [[data.train]]")
     for name, split in found.items():
@@ -98,6 +100,7 @@ def read_everything(recipe: Recipe, reader: AudioReader, watch: Watch) -> Everyt
 class _Split:
     """What was found for a split so far."""
 
+    labels: Mapping[str, str]  # of sources
     tables: list[NamedTable] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     sources: list[ReadSource] = field(default_factory=list)
@@ -113,15 +116,16 @@ def _read(
     prefix = f"{index}/" if index else ""  # ids are unique in a split, as training has them
     if table.streaming and name == "train":
         stream = open_stream(spec, reader)
-        split.streams.append(ReadStream(spec, label(table), prefix, len(stream.shard_rows)))
+        split.streams.append(ReadStream(spec, split.labels[table.source], prefix, len(stream.shard_rows)))
         split.sources.append(ReadSource(spec.origin, Held(None, 0.0, "", "")))
         return
+    called = split.labels[table.source]
     data = open_source(spec, reader)
     segments = as_table(data.segments)
     split.sources.append(ReadSource(spec.origin, held(segments)))
     cleaned = clean(replace(data, segments=prefixed(segments, prefix) if prefix else segments), rules, source="")
-    split.tables.append(NamedTable(as_table(cleaned.segments), label(table), root_of(table)))
-    split.problems += [_hidden(problem, table) for problem in cleaned.problems]
+    split.tables.append(NamedTable(as_table(cleaned.segments), called, root_of(table)))
+    split.problems += [_hidden(problem, table, called) for problem in cleaned.problems]
     split.notes += cleaned.notes
 
 
@@ -139,11 +143,23 @@ def _keep_apart(found: dict[str, _Split], policy: str) -> tuple[str, ...]:
     return apart.notes
 
 
-def _hidden(problem: Problem, table: SourceTable) -> Problem:
+def labels_of(recipe: Recipe) -> dict[str, str]:
+    """What each source is called: where two would be called the same, by their places in the recipe too."""
+    firsts: dict[str, tuple[str, str]] = {}
+    for name in SPLITS:
+        for index, table in enumerate(getattr(recipe.data, name)):
+            firsts.setdefault(table.source, (label(table), f"data.{name}.{index}"))
+    times = Counter(called for called, _ in firsts.values())
+    return {
+        source: called if times[called] == 1 else f"{called} ({origin})" for source, (called, origin) in firsts.items()
+    }
+
+
+def _hidden(problem: Problem, table: SourceTable, called: str) -> Problem:
     """A problem without the folders of this machine."""
     root = f"{root_of(table)}{os.sep}"
     where, detail = problem.where.replace(root, ""), problem.detail.replace(root, "")
-    return replace(problem, where=where, detail=detail, source=label(table))
+    return replace(problem, where=where, detail=detail, source=called)
 
 
 def root_of(table: SourceTable) -> Path:

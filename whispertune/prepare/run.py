@@ -17,21 +17,22 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from json import loads
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Problem
 from whispertune.data.sources.dataset import MARK
-from whispertune.errors import DataError, InputError, Interrupted
+from whispertune.errors import DataError, InputError, Interrupted, WhispertuneError
 from whispertune.prepare.engines import ENGINES, Engine, Tell
 from whispertune.prepare.finish import DATA, DROPPED, check_bad_share, finish, known_record, work_of
 from whispertune.prepare.job import SHARDS, record_path
@@ -70,19 +71,30 @@ def prepare_dataset(
     _check_asked(out, part, engine)
     with AudioReader() as reader:
         read = read_everything(recipe, reader, reporter.working)
-    if (out / MARK).is_file():
-        mark = loads((out / MARK).read_text(encoding="utf-8"))
-        check_same(mark, facts_of(recipe, read), out)
-        _check_whole(out, mark["shards"])
-        prepared = Prepared.load(out)
-    else:
-        plan = make_plan(recipe, read, work_of(out))
-        notes = read.notes
-        del read  # a million rows that the jobs read from disk
-        prepared = replace(_made(plan, recipe, out, part, ENGINES[engine], processes or cores(), reporter), notes=notes)
+    facts, notes, prepared = facts_of(recipe, read), read.notes, None
+    if not (out / MARK).is_file():
+        try:
+            plan = make_plan(recipe, read, work_of(out))
+            del read  # a million rows that the jobs read from disk
+            made = _made(plan, recipe, out, part, ENGINES[engine], processes or cores(), reporter)
+            prepared = replace(made, notes=notes)
+        except (WhispertuneError, OSError) as error:
+            if isinstance(error, Interrupted) or not (out / MARK).is_file():
+                raise
+            # Another one was quicker: it has cleared away what this one was working on.
+    prepared = prepared or _standing(out, facts)
     if push_to and prepared.complete:
         prepared = replace(prepared, pushed=push_dataset(out, push_to, public=public, reporter=reporter))
     return replace(prepared, seconds=round(time.monotonic() - started, 3))
+
+
+def _standing(out: Path, facts: Mapping[str, Any]) -> Prepared:
+    """The dataset that is whole already, where it is what was asked for."""
+    mark = loads((out / MARK).read_text(encoding="utf-8"))
+    check_same(mark, facts, out)
+    _check_whole(out, mark["shards"])
+    shutil.rmtree(work_of(out), ignore_errors=True)  # of one that was not the quicker
+    return Prepared.load(out)
 
 
 def parse_part(text: str) -> tuple[int, int]:
@@ -174,6 +186,11 @@ def _check_asked(out: Path, part: tuple[int, int], engine: str) -> None:
     if foreign:
         what = f"holds other things already ({', '.join(sorted(foreign)[:3])})"
         raise InputError(what, where=str(out), fix="give --out a folder of its own")
+    # In this order: another process may finish meanwhile, and its mark is there before its work folder is not.
+    stale = (out / DATA).is_dir() and any((out / DATA).iterdir())
+    if stale and not work_of(out).is_dir() and not (out / MARK).is_file():
+        what = f"has {DATA}/ but no {MARK}: its shards would stand among new ones"
+        raise InputError(what, where=str(out), fix="remove this folder, or give another --out")
 
 
 def _check_whole(out: Path, shards: Sequence[dict[str, object]]) -> None:
@@ -181,7 +198,7 @@ def _check_whole(out: Path, shards: Sequence[dict[str, object]]) -> None:
     for each in shards:
         path = out / str(each["file"])
         if not path.is_file() or path.stat().st_size != each["bytes"] or sha256(path) != each["sha256"]:
-            fix = f"remove {out / MARK} and run this again to write all of it anew"
+            fix = f"remove {out} and run this again to write all of it anew"
             raise DataError("is not what was written", where=str(path), fix=fix)
 
 

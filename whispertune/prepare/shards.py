@@ -258,13 +258,13 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def own_name(path: Path) -> Path:
     """A name beside a file that no other process uses, on whichever machine."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial")
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.partial")
 
 
 def left_behind(path: Path) -> bool:
     """Whether a process of this machine that is no more left a file of such a name."""
     _, host, pid, _ = path.name.rsplit(".", 3)
-    if host != socket.gethostname() or not pid.isdecimal():
+    if host != _host() or not pid.isdecimal():
         return False
     try:
         os.kill(int(pid), 0)
@@ -273,6 +273,11 @@ def left_behind(path: Path) -> bool:
     except PermissionError:  # somebody else's
         return False
     return False
+
+
+def _host() -> str:
+    """This machine, without dots: they part a name. No host has an underscore of its own."""
+    return socket.gethostname().replace(".", "_")
 
 
 def _values(stored: StoredRow, number: int, seconds: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,6 @@ class Progress:
     speech_seconds: float = 0.0
     seconds_training: float = 0.0
     seconds_evaluating: float = 0.0
-    unreadable: list[str] = field(default_factory=list)  # ids of segments whose audio did not decode
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Dev while training: the engine is checked once, a fixed subset is decoded at intervals, the best is kept.
 
-dev = DevSet(recipe, run, splits, folder, reader, reporter, stop)
+dev = DevSet(recipe, run, splits, folder, reader, reporter, stop, dropped=dropped)
 base = dev.base()                 # the figures before, on all rows of the reporting split
 dev.evaluate(model, extent, progress)     # generated text of the live weights; saves them where they are the best
 tuned = dev.tuned(model, progress)
@@ -28,6 +28,7 @@ from whispertune.reporting import Reporter
 from whispertune.score.normalize import leads_with_cer
 from whispertune.score.wer import score
 from whispertune.train.checkpoint import Progress, publish
+from whispertune.train.dropped import DroppedRows
 from whispertune.train.run import Run
 from whispertune.train.schedule import Extent
 from whispertune.train.signals import StopRequest
@@ -85,12 +86,17 @@ class DevSet:
         reader: AudioReader,
         tell: Reporter,
         stop: StopRequest,
+        *,
+        dropped: DroppedRows,
     ) -> None:
+        self.dropped = dropped
         self.recipe, self.run, self.folder = recipe, run, folder
         self.reader, self.tell, self.stop = reader, tell, stop
         self.split, self.reported = splits.reporting
         self.subset = _subset(splits.dev.segments, recipe.evaluation.subset, recipe.seed)
         self.generation = tuned_generation(folder, splits.sample)
+        if splits.streams and not recipe.language:  # other languages may come later
+            self.generation = self.generation.speaking(None, self.generation.task)
         self.engine_kind: str = recipe.evaluation.engine
         best = recipe.checkpoints.best
         auto = "cer" if leads_with_cer(splits.dev.segments[0].language) else "wer"
@@ -158,7 +164,7 @@ class DevSet:
     def _finish(self, name: str, evaluation: Evaluation) -> Evaluation:
         final = evaluation.of(self.split, biased=name == "tuned" and self.split == "dev")
         self.run.save_evaluation(name, final)
-        self.run.add_problems(final.problems)
+        self.dropped.add(final.problems)
         self.tell.evaluated(f"{name} model", final)
         return final
 

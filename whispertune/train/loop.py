@@ -18,7 +18,7 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.keyed import keyed_rng
 from whispertune.data.problems import summary
 from whispertune.data.segments import SourceData
-from whispertune.errors import TrainingError
+from whispertune.errors import TrainingError, WhispertuneError
 from whispertune.evaluation import Evaluation
 from whispertune.model.load import find_model
 from whispertune.model.loss import SummedLoss, resolve_precision
@@ -26,9 +26,9 @@ from whispertune.recipe import Recipe
 from whispertune.reporting import Reporter, StepReport
 from whispertune.train.checkpoint import Progress, newest_checkpoint, save_checkpoint
 from whispertune.train.dev import DevSet
+from whispertune.train.dropped import DroppedRows
 from whispertune.train.feed import Feed, LoadedStep
-from whispertune.train.mixture import make_plan
-from whispertune.train.plan import Plan
+from whispertune.train.mixture import count_windows, make_plan
 from whispertune.train.run import Run, write_json
 from whispertune.train.schedule import Extent, default_learning_rate, learning_rate
 from whispertune.train.signals import StopRequest
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 COUNTED_SEGMENTS = 20_000  # of an epoch are packed to tell how full windows get
 MOST_DECODERS = 8
-MIN_STREAMED = 1_000  # rows of streams that bad ones are a share of, while fewer were drawn
 BETAS, EPSILON = (0.9, 0.98), 1e-6  # as Whisper was pre-trained (Radford et al., 2022, table 17)
 
 
@@ -102,24 +101,23 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
             run.check_same(recipe, fingerprints)
         else:
             run.start(recipe, fingerprints)
-            for name in SPLITS:
-                data: SourceData = getattr(splits, name)
-                run.add_problems(data.problems)
-                if data.problems:
-                    tell.say(summary(data, name))
+            _tell_dropped(splits, tell)
+        dropped = DroppedRows(run.dropped, splits, recipe.data.max_bad_share, recipe.data.train)
+        dropped.add(problem for name in SPLITS for problem in getattr(splits, name).problems)
         for note in splits.notes:
             tell.say(note)
 
         stop.listen()  # from here on there is something to save
 
         # --- plan: the windows of every step, known from the seed alone -------------------------------------
-        plan = make_plan(recipe, splits, limits, count_tokens)
+        plan = make_plan(recipe, splits, limits, folder.vocabulary, count_tokens)
         extent = Extent(plan.total_steps, settings.hours)
-        tell.say(_describe(splits, plan, extent))
+        windows = round(count_windows(recipe, splits, limits, count_tokens, COUNTED_SEGMENTS)) if splits.parts else 0
+        tell.say(_describe(splits, windows, extent))
 
         # --- model, engine and the figures before ------------------------------------------------------------
         accelerator = _accelerator(Accelerator)
-        dev = DevSet(recipe, run, splits, folder, reader, tell, stop)
+        dev = DevSet(recipe, run, splits, folder, reader, tell, stop, dropped=dropped)
         base = dev.base()
         model = folder.load(settings.dropout)
         module = SummedLoss(model, resolve_precision(settings.precision, accelerator.device.type))
@@ -161,8 +159,12 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
 
                 # --- one step: all its parts, one update -----------------------------------------------------
                 start = time.perf_counter()
-                step = feed.take(progress.step)
-                _note_unreadable(run, step, progress, splits, recipe.data.max_bad_share)
+                try:
+                    step = feed.take(progress.step)
+                    dropped.of_step(step, progress.segments)
+                except WhispertuneError as error:  # a stream that broke off, too many bad rows: nothing done is lost
+                    save()
+                    raise run.broken_off(error, extent.told(progress.step, progress.speech_seconds)) from error
                 torch.manual_seed(int(keyed_rng(recipe.seed, "dropout", progress.step).integers(2**62)))
                 rate = learning_rate(
                     extent.done(progress.step, progress.speech_seconds),
@@ -253,12 +255,19 @@ def _weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def _describe(splits: Splits, plan: Plan, extent: Extent) -> str:
+def _tell_dropped(splits: Splits, tell: Reporter) -> None:
+    """What of each split was left out, by reason."""
+    for name in SPLITS:
+        data: SourceData = getattr(splits, name)
+        if data.problems:
+            tell.say(summary(data, name))
+
+
+def _describe(splits: Splits, windows: int, extent: Extent) -> str:
     parts = []
     if splits.parts:
         seconds = splits.train.seconds
-        windows, share = _windows_an_epoch(splits, plan)
-        about = "" if share == 1 else "about "
+        about = "" if len(splits.train.segments) <= COUNTED_SEGMENTS else "about "
         parts.append(
             f"{len(splits.train.segments):,} segments, {seconds / 3600:.2f} h of speech in {about}{windows:,} windows "
             f"an epoch ({100 * seconds / (30 * windows):.0f} % full)"
@@ -268,37 +277,6 @@ def _describe(splits: Splits, plan: Plan, extent: Extent) -> str:
         f"train: {'; '.join(parts)}, {extent.total:,.6g} {extent.unit}; "
         f"dev: {len(splits.dev.segments)} segments; test: {len(splits.test.segments)}"
     )
-
-
-def _windows_an_epoch(splits: Splits, plan: Plan) -> tuple[int, float]:
-    """How many windows the tables pack into, and of what share of their segments that was counted."""
-    windows = segments = index = 0
-    while segments < min(len(splits.train.segments), COUNTED_SEGMENTS):
-        step = plan.step(index)
-        windows += len(step.windows)
-        segments += sum(len(planned.window.segments) for planned in step.windows) + len(step.problems)
-        index += 1
-    share = min(1.0, segments / len(splits.train.segments))
-    return max(1, round(windows / share)), share
-
-
-def _note_unreadable(run: Run, step: LoadedStep, progress: Progress, splits: Splits, max_share: float) -> None:
-    """Count segments whose audio failed when it was drawn, against the same share as rows that never came in."""
-    new = [problem for problem in step.problems if problem.where not in progress.unreadable]
-    if not new:
-        return
-    progress.unreadable += [problem.where for problem in new]
-    run.add_problems(new)
-    bad = len(splits.train.problems) + len(progress.unreadable)
-    rows = len(splits.train.problems) + len(splits.train.segments)
-    rows += max(MIN_STREAMED, progress.segments) if splits.streams else 0
-    if bad / rows > max_share:
-        raise TrainingError(
-            f"{100 * bad / rows:.1f} % of the training rows cannot be used, {len(progress.unreadable)} of them turned "
-            f"out so when they were drawn",
-            where=str(run.dropped),
-            fix="mend or remove the recordings named there, or raise data.max_bad_share",
-        )
 
 
 def _report(

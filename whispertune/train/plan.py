@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from whispertune.data.keyed import keyed_rng
 from whispertune.data.mix import interleave, mixing_rates, occurrences
 from whispertune.data.segments import Problem
-from whispertune.errors import RecipeError
+from whispertune.errors import DataError, RecipeError
 from whispertune.train.supply import Supply, TableSupply, known_rows
 from whispertune.windows.batches import PlannedWindow
 from whispertune.windows.pack import Limits, Piece, Window, join
@@ -100,6 +100,8 @@ class Plan:
         self._rates = self._mix(weights or [1.0] * len(supplies), temperature)
         sizes = [supply.rows or 1 for supply in supplies]
         self._drawn_a_round = sum(rate * size for rate, size in zip(self._rates, sizes, strict=True))
+        if not self._drawn_a_round or all(supply.rows == 0 for supply in supplies):
+            raise DataError("no rows to train on", where="data.train")
         self._rounds: dict[int, _Round] = {}
         self._blocks: dict[tuple[int, int], _Block] = {}  # the last ones asked for
         self._block_windows: dict[tuple[int, int], int] = {}
@@ -135,15 +137,9 @@ class Plan:
         return number + (steps - self._starts[number]) / self._length(number)
 
     def _mix(self, weights: Sequence[float], temperature: float) -> list[float]:
-        """Passes a round over each source; one whose size is not known counts as one row."""
+        """Passes a round over each source; where the size of one is not known, weights alone say how often each."""
         sizes = [supply.rows for supply in self.supplies]
-        if len(sizes) > 1 and None in sizes and temperature != float("inf"):
-            unknown = [supply.name for supply, size in zip(self.supplies, sizes, strict=True) if size is None]
-            raise RecipeError(
-                f"how large {unknown[0]} is, only reading it tells, and so not how often to draw from it",
-                where="data.train",
-                fix="give it count = true, or data.temperature = inf: then weights alone decide",
-            )
+        temperature = temperature if self._known else float("inf")  # by weights alone
         return mixing_rates([size or 1 for size in sizes], weights, temperature)
 
     def _count(self, epochs: float) -> int:
@@ -210,18 +206,17 @@ class Plan:
         if self.settings.step_segments is None:
             return self._window_range(number, step * self._step_windows)
         drawn = range(int(found.bounds[step]), int(found.bounds[step + 1]))
-        pieces, problems = self._pieces(number, drawn, self.rank, self.ranks)
+        pieces, problems = self._pieces(number, drawn)
         return join(pieces, self.settings.limits, keyed_rng(self.seed, "join", number, step)), problems
 
-    def _pieces(self, number: int, draws: range, rank: int, ranks: int) -> tuple[list[Piece], list[Problem]]:
+    def _pieces(self, number: int, draws: range, *, everything: bool = False) -> tuple[list[Piece], list[Problem]]:
         found = self._round(number)
         pieces: list[Piece] = []
         problems: list[Problem] = []
         for draw in draws:
-            position = int(found.positions[draw])
-            if position % ranks != rank:
+            position, supply = int(found.positions[draw]), self.supplies[found.sources[draw]]
+            if not (everything or supply.draws(position)):
                 continue
-            supply = self.supplies[found.sources[draw]]
             drawn = supply.draw(position)
             if isinstance(drawn, Problem):
                 problems.append(drawn)
@@ -233,7 +228,7 @@ class Plan:
         """A block of a round. Steps of windows are for tables alone: a stream is not packed ahead."""
         if (number, block) not in self._blocks:
             bounds = self._round(number).bounds
-            pieces, problems = self._pieces(number, range(int(bounds[block]), int(bounds[block + 1])), 0, 1)
+            pieces, problems = self._pieces(number, range(int(bounds[block]), int(bounds[block + 1])), everything=True)
             rng = keyed_rng(self.seed, "join", number, block)
             windows = join(pieces, self.settings.limits, rng)
             windows = [windows[index] for index in rng.permutation(len(windows))]

@@ -17,16 +17,14 @@ import json
 import platform
 import shutil
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from whispertune.data.problems import write_dropped
-from whispertune.data.segments import Problem
-from whispertune.errors import InputError, Interrupted
+from whispertune.errors import InputError, Interrupted, TrainingError, WhispertuneError
 from whispertune.evaluation import Evaluation
 from whispertune.model.load import RUN_MARK
 from whispertune.recipe import Recipe, recipe_tree, save_recipe
@@ -114,9 +112,11 @@ class Run:
             fix=f"to go on: whispertune train {self.resolved_recipe} --out {self.folder} --resume",
         )
 
-    def add_problems(self, problems: Sequence[Problem]) -> None:
-        """Append rows that were not used to dropped.jsonl."""
-        write_dropped(self.dropped, problems, append=True)
+    def broken_off(self, error: WhispertuneError, at: str) -> TrainingError:
+        """The error of a run that cannot go on for now; what was done is saved."""
+        resume = f"then go on: whispertune train {self.resolved_recipe} --out {self.folder} --resume"
+        fix = f"{error.fix}; {resume}" if error.fix else resume
+        return TrainingError(f"{error.what} (after {at}, which is saved)", where=error.where, fix=fix)
 
     def add_step(self, report: StepReport) -> None:
         """Append a training step to metrics.jsonl."""

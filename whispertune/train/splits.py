@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whispertune.data.audio import AudioReader
-from whispertune.data.clean import CleanRules, clean
+from whispertune.data.clean import CleanRules, clean, clean_row
 from whispertune.data.leakage import Hashes, check_apart
 from whispertune.data.listen import hear
 from whispertune.data.problems import check_share
-from whispertune.data.segments import Problem, Segment, SourceData
+from whispertune.data.segments import Held, Problem, Segment, SourceData, name_of
 from whispertune.data.sources import open_source, open_stream
-from whispertune.data.streams import Stream, count_rows
+from whispertune.data.streams import Stream, count_rows, stream_rows
 from whispertune.data.table import SegmentTable, as_table, prefixed
 from whispertune.errors import DataError, RecipeError
 from whispertune.recipe import Recipe, SourceTable
@@ -33,7 +33,7 @@ from whispertune.windows.pack import CountTokens, Limits, fits
 from whispertune.windows.tokens import Vocabulary
 
 SPLITS = ("train", "dev", "test")
-HEAD_ROWS = 256
+HEAD_SHARDS, HEAD_ROWS = 4, 64  # of a stream are looked at before the start
 LISTEN_HOURS = 20.0  # of speech that clean.audio = "auto" listens to before the start
 
 Watch = Callable[[str, int, int], None]  # (what, rows done, rows in all)
@@ -48,8 +48,16 @@ class TrainStream:
     """A source of train that is read as it comes."""
 
     index: int  # among the recipe's sources of train
+    source: str
     stream: Stream
-    head: SegmentTable  # the first rows of its first shard
+    head: SegmentTable  # the first rows of its first shards, without audio
+
+    @property
+    def note(self) -> str:
+        return (
+            f"{self.source} is read as it comes: nobody listened to it, duplicates and speech rate are not looked at, "
+            "and of leaks only texts"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +161,9 @@ def load_splits(
             fix = "dev selects the best checkpoint: give recordings that are not in train" if name == "dev" else None
             raise RecipeError(f"the recipe has no [[data.{name}]]", where=f"data.{name}", fix=fix)
     rules = CleanRules(**recipe.clean.model_dump())
+    _check_streaming(recipe)
+    streams = _open_streams(recipe, rules, reader, watch)
     found = {name: _read_split(name, recipe, vocabulary, reader, rules, limits, count_tokens) for name in SPLITS}
-    streams = _open_streams(recipe, vocabulary, reader, watch)
     found, hashes = _hear(found, recipe, rules, reader, watch)
     apart = check_apart({name: as_table(data.segments) for name, data in found.items()}, rules.leakage, hashes)
     for name, data in found.items():
@@ -164,6 +173,7 @@ def load_splits(
         if not found[name].segments and name != "test" and not (name == "train" and streams):
             raise DataError("no usable segments", where=f"data.{name}", fix="see the problems named above")
     notes = [f"{name}: {note}" for name, data in found.items() for note in data.notes]
+    notes += [each.note for each in streams]
     train = apart.splits["train"]
     return Splits(_parts(train, recipe), streams, **found, notes=(*notes, *apart.notes))
 
@@ -231,18 +241,48 @@ def _hear(
     return left, hashes
 
 
-def _open_streams(recipe: Recipe, vocabulary: Vocabulary, reader: AudioReader, watch: Watch) -> tuple[TrainStream, ...]:
+def _check_streaming(recipe: Recipe) -> None:
+    """Only train is streamed, and its steps are counted in segments then."""
+    for name in ("dev", "test"):
+        for index, table in enumerate(getattr(recipe.data, name)):
+            if table.streaming or table.count or table.weight != 1:
+                fix = "limit_rows or limit_hours bound what is fetched"
+                where = f"data.{name}.{index}"
+                raise RecipeError("streaming, count and weight are for train", where=where, fix=fix)
+    if recipe.train.step_windows and any(table.streaming for table in recipe.data.train):
+        raise RecipeError(
+            "a stream is not packed ahead, so its steps are not counted in windows",
+            where="train.step_windows",
+            fix="give train.step_segments instead",
+        )
+
+
+def _open_streams(recipe: Recipe, rules: CleanRules, reader: AudioReader, watch: Watch) -> tuple[TrainStream, ...]:
     streams = []
     for index, table in enumerate(recipe.data.train):
         if table.streaming:
-            spec = source_spec(table, language=recipe.language, task=recipe.task, origin=f"data.train.{index}")
+            origin = f"data.train.{index}"
+            spec = source_spec(table, language=recipe.language, task=recipe.task, origin=origin)
             stream = open_stream(spec, reader)
             if table.count:
                 stream = count_rows(stream, partial(_count_watched, watch, table.source))
-            head = SegmentTable.of(row for row in islice(stream.open(0), HEAD_ROWS) if isinstance(row, Segment))
-            check_spoken(head, vocabulary, f"data.train.{index}")
-            streams.append(TrainStream(index, stream, head))
+            if stream_rows(stream) is None and recipe.train.steps is None and recipe.train.hours is None:
+                raise RecipeError(
+                    f"how long {table.source} is, only reading it tells",
+                    where=origin,
+                    fix="give train.steps or train.hours, or count = true: it is read through once before",
+                )
+            streams.append(TrainStream(index, table.source, stream, _head(stream, rules)))
     return tuple(streams)
+
+
+def _head(stream: Stream, rules: CleanRules) -> SegmentTable:
+    """The first rows of the first shards as they are trained on, without their audio."""
+    shards = range(min(HEAD_SHARDS, len(stream.shard_rows)))
+    rows = (row for shard in shards for row in islice(stream.open(shard), HEAD_ROWS))
+    cleaned = (clean_row(row, rules) for row in rows if isinstance(row, Segment))
+    kept = (row for row in cleaned if isinstance(row, Segment))
+    return SegmentTable.of(replace(row, recording=Held(name_of(row.recording), b"")) for row in kept)
 
 
 def _count_watched(watch: Watch, source: str, done: int) -> None:

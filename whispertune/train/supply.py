@@ -41,6 +41,9 @@ class Supply(Protocol):
     def lengths(self, first: int, end: int) -> NDArray[np.int64]:
         """Segments in each of the pieces at positions [first, end)."""
 
+    def draws(self, position: int) -> bool:
+        """Whether this rank draws the piece at a position, or another one does."""
+
     def draw(self, position: int) -> Piece | Problem:
         """The piece at a position, from 0."""
 
@@ -56,8 +59,19 @@ class _Pass:
 class TableSupply:
     """Pieces of a table: each pass cuts it anew and draws all pieces in an order of its own."""
 
-    def __init__(self, name: str, table: SegmentTable, limits: Limits, count_tokens: CountTokens, seed: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        table: SegmentTable,
+        limits: Limits,
+        count_tokens: CountTokens,
+        seed: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+    ) -> None:
         self.name, self.table, self.limits, self.seed = name, table, limits, seed
+        self.rank, self.ranks = rank, ranks
         self.cutter = Cutter(table, limits, count_tokens)
         self._starts = [0]  # the first position of each pass
         self._passes: dict[int, _Pass] = {}  # the last ones asked for
@@ -84,6 +98,9 @@ class TableSupply:
             found.append(one.cuts.lengths[drawn])
             first += len(drawn)
         return np.concatenate(found)
+
+    def draws(self, position: int) -> bool:
+        return position % self.ranks == self.rank
 
     def draw(self, position: int) -> Piece | Problem:
         pass_ = self._pass_of(position)
@@ -119,11 +136,10 @@ class StreamSupply:
         shuffled: ShuffledStream,
         limits: Limits,
         count_tokens: CountTokens,
-        judge: Callable[[Segment], Row] = lambda segment: segment,
-        ranks: int = 1,
+        judge: Callable[[Row], Row] = lambda row: row,
     ) -> None:
         self.name, self.shuffled, self.limits = name, shuffled, limits
-        self.count_tokens, self.judge, self.ranks = count_tokens, judge, ranks
+        self.count_tokens, self.judge = count_tokens, judge
 
     @property
     def rows(self) -> int | None:
@@ -135,10 +151,11 @@ class StreamSupply:
     def lengths(self, first: int, end: int) -> NDArray[np.int64]:
         return np.ones(end - first, dtype=np.int64)
 
+    def draws(self, position: int) -> bool:
+        return self.shuffled.mine(position)
+
     def draw(self, position: int) -> Piece | Problem:
-        """The row at a position of all ranks' rows, of which every `ranks`-th is this rank's."""
-        row = self.shuffled.at(position // self.ranks)
-        judged = self.judge(row) if isinstance(row, Segment) else row
+        judged = self.judge(self.shuffled.at(position))
         if isinstance(judged, Problem):
             return judged
         tokens = int(self.count_tokens([judged])[0]) + 2

@@ -130,7 +130,7 @@ def _spoken(raw: str) -> tuple[str, bool]:
         at = match.end()
         if match[0].startswith("{"):
             scales = _DRAWING.findall(match[0])
-            drawing = int(scales[-1] or 0) > 0 if scales else drawing
+            drawing = bool(scales[-1].strip("0")) if scales else drawing
         elif not drawing:
             parts.append(match[0][1] if match[0][1] in "{}" else "\n")  # \N, \n and \h are white space
     return clean_text("".join(parts)), drawn

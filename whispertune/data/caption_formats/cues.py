@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import stat
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -59,9 +60,15 @@ def clean_text(text: str) -> str:
     return unicodedata.normalize("NFC", " ".join(_NO_TEXT.sub("\ufffd", text).split()))
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most_bytes: int | None = None) -> str:
     """A text file in UTF-8 or, with a byte order mark, UTF-16; anything else is an error with its place."""
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device may never end
+            raise DataError("is no file but a folder, a pipe or a device", where=str(path))
+        if most_bytes is not None and status.st_size > most_bytes:
+            what = f"holds {status.st_size:,} bytes, and captions at most {most_bytes:,}"
+            raise DataError(what, where=str(path), fix="is it what its suffix says? If so, split it")
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         raise DataError(f"cannot be read ({error})", where=str(path)) from None

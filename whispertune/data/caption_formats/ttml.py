@@ -25,6 +25,7 @@ from whispertune.data.caption_formats.cues import Captions, Cue, clean_text, in_
 from whispertune.data.caption_formats.ttml_time import Clock
 from whispertune.data.segments import Problem
 from whispertune.errors import DataError
+from whispertune.languages import code_of
 
 # The names of TTML and of its drafts, under which old files are still around.
 _NAMESPACE = re.compile(r"http://www\.w3\.org/(?:ns/ttml|[0-9]{4}/[0-9]{2}/ttaf1)(?:#([a-z]+))?")
@@ -247,4 +248,5 @@ def _name(qualified: str) -> str:
 
 
 def _primary(language: str | None) -> str:
-    return (language or "").replace("_", "-").partition("-")[0].lower()
+    primary = (language or "").replace("_", "-").partition("-")[0].lower()
+    return code_of(primary) or primary

@@ -17,12 +17,14 @@ from whispertune.errors import DataError
 
 _TIME = r"(?:([0-9]{1,4}):)?([0-5]?[0-9]):([0-5]?[0-9])[.,]([0-9]{3})"
 _TIMING = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
-# A line that is meant as a timing line, well or badly written: an arrow, or two times and little between.
-_TIMELIKE = re.compile(r"-->|^\s*[0-9]+:[0-9]{1,2}[:.,][0-9]\S*\s*\S{0,3}\s*[0-9]+:[0-9]{1,2}[:.,][0-9]\S*\s*$")
+# No two repeats beside each other match the same characters: that takes hours on long lines.
+_TIME_START = re.compile(r"[0-9]+:[0-9]{1,2}[:.,][0-9]")
+_LATER_TIME = re.compile(r"[0-9]:[0-9]{1,2}[:.,][0-9]")
+_MARKED_TIME = re.compile(rf"\S{{0,3}}{_TIME_START.pattern}")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
 _VTT_TAG = re.compile(r"</?(?:[a-zA-Z][^<>]*|[0-9][0-9:.]*)?>")
-_VTT_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?[ \t]+([^<>]+)>")
-_SRT_TAG = re.compile(r"</?(?:[bius]|font(?:\s[^<>]*)?)\s*>|\{\\[^{}]*\}", re.IGNORECASE)
+_VTT_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?[ \t]([^<>]+)>")
+_SRT_TAG = re.compile(r"</?(?:[bius]\s*|font(?:\s[^<>]*)?)>|\{\\[^{}]*\}", re.IGNORECASE)
 
 
 def read_vtt(text: str, path: Path) -> Captions:
@@ -86,7 +88,22 @@ def _parts(block: list[Line], arrows_in_text: bool) -> Iterator[list[Line]]:
 
 def _timing_index(part: list[Line]) -> int | None:
     """Where the line with the times is: the first, or the second under a number or name."""
-    return next((index for index, (_, line) in enumerate(part[:2]) if _TIMELIKE.search(line)), None)
+    return next((index for index, (_, line) in enumerate(part[:2]) if _is_timelike(line)), None)
+
+
+def _is_timelike(line: str) -> bool:
+    """Whether it is meant as a timing line, well or badly written: an arrow, or two times and little between."""
+    if "-->" in line:
+        return True
+    words = line.split(maxsplit=3)
+    first = _TIME_START.match(words[0]) if words else None
+    if first is None or len(words) > 3:
+        return False
+    if len(words) == 1:
+        return _LATER_TIME.search(words[0], first.end()) is not None
+    if len(words) == 2:
+        return _MARKED_TIME.match(words[1]) is not None
+    return len(words[1]) <= 3 and _TIME_START.match(words[2]) is not None
 
 
 def _cue(part: list[Line], path: Path, parse: Callable[[str], tuple[str, str | None]]) -> Cue | Problem:

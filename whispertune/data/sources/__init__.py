@@ -93,15 +93,15 @@ def _kind(spec: SourceSpec) -> tuple[str, SourceSpec]:
     kind, separator, location = spec.location.partition(":")
     if separator and kind in SOURCES:
         return kind, replace(spec, location=location)
-    if separator and kind.isalpha() and len(kind) > 1 and not spec.path.exists():
-        raise DataError(f"no kind of source is called {kind!r}", where=_where(spec), fix=_FIX)
     return _look(spec), spec
 
 
 def _look(spec: SourceSpec) -> str:
     path = spec.path
     if not path.exists():
-        raise DataError("there is no such file or folder", where=_where(spec), fix=_FIX)
+        asked = next((part.partition(":")[0] for part in path.parts if ":" in part), None)
+        what = f"there is no such file or folder{f', and no kind of source is called {asked!r}' if asked else ''}"
+        raise DataError(what, where=_where(spec), fix=_FIX)
     for kind, applies in _SIGNS.items():
         if applies(path):
             return kind

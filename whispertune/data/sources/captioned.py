@@ -5,6 +5,7 @@
 
 Of one recording's captions in several formats, .vtt is read rather than .srt, then .ass or .ssa, then .ttml or
 .dfxp. The language is that of the recipe, else the one in the file's name, else the one that the file states.
+Names are compared as Unicode NFC, for files that come from a Mac.
 Cues stay whole. Each cue that cannot be used, and each file without its other half, is a Problem.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -31,12 +33,15 @@ from whispertune.data.sources.rows import (
     time_trouble,
 )
 from whispertune.errors import AudioError, DataError
+from whispertune.languages import code_of
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".webm", ".mp4")
 CAPTION_SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".ttml", ".dfxp")  # the first that is there is read
 _LANGUAGE_SUFFIX = re.compile(r"(.+)\.([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{2,8})*")  # talk.sv, talk.zh-Hans
 _OTHER_SUFFIXES = f"{', '.join(CAPTION_SUFFIXES[1:-1])} or {CAPTION_SUFFIXES[-1]}"
 _STATED_LANGUAGE = re.compile(r"(?!und|mul|mis|zxx)([a-z]{2,3})(?:[-_].*)?", re.IGNORECASE | re.DOTALL)
+_HALVES = ("recording without captions", "captions without a recording")
+_Group = dict[str, dict[Path, str | None]]  # by stem in NFC, the captions, each with the language in its name
 _NO_TIME = ("empty cue", "no length", "past the end")
 
 
@@ -82,7 +87,7 @@ def _find_pairs(location: Path, language: str | None = None) -> list[_Pair | Pro
     if location.is_file():
         beside = [path for path in sorted(location.parent.iterdir()) if _is(path, CAPTION_SUFFIXES)]
         found = _pairs_of_folder([location, *beside], language)
-        return [one for one in found if isinstance(one, _Pair) or one.where == str(location)]
+        return [one for one in found if isinstance(one, _Pair) or one.where == _printable(location)]
     pairs: list[_Pair | Problem] = []
     for folder, subfolders, names in os.walk(location):
         subfolders.sort()
@@ -91,9 +96,8 @@ def _find_pairs(location: Path, language: str | None = None) -> list[_Pair | Pro
 
 
 def has_pair(location: Path) -> bool:
-    """Whether a recording here has captions, of whatever language."""
-    paired = (found for found in _find_pairs(location) if isinstance(found, _Pair) or found.kind == "several captions")
-    return next(paired, None) is not None
+    """Whether a recording here has captions, of whatever language, or there is something to say of one."""
+    return any(isinstance(found, _Pair) or found.kind not in _HALVES for found in _find_pairs(location))
 
 
 def _is(path: Path, suffixes: tuple[str, ...]) -> bool:
@@ -101,44 +105,85 @@ def _is(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def _pairs_of_folder(files: list[Path], language: str | None) -> list[_Pair | Problem]:
-    recordings = [path for path in files if _is(path, AUDIO_SUFFIXES)]
-    captions = {path for path in files if _is(path, CAPTION_SUFFIXES)}
-    stems = {path.stem for path in recordings}
-    found: list[_Pair | Problem] = []
+    unfit = {path: problem for path in files if (problem := _unfit(path))}
+    recordings = [path for path in files if _is(path, AUDIO_SUFFIXES) and path not in unfit]
+    captions = sorted(path for path in files if _is(path, CAPTION_SUFFIXES) and path not in unfit)
+    groups = _groups(captions, {_composed(path.stem) for path in recordings})
+    found: list[_Pair | Problem] = [*unfit.values()]
     taken: set[Path] = set()
     for recording in recordings:
-        candidates = _candidates(recording.stem, captions - taken, stems)
+        candidates = _candidates(recording.stem, groups, taken)
         found.append(_pair(recording, candidates, language))
         taken |= set(candidates)
-    for path in sorted(captions - taken):
-        found.append(Problem(str(path), "captions without a recording", f"no recording {path.stem} lies beside"))
+    lone = (path for path in captions if path not in taken)
+    found += [Problem(str(path), _HALVES[1], f"no recording {path.stem} lies beside") for path in lone]
     return found
 
 
-def _candidates(stem: str, captions: set[Path], stems: set[str]) -> dict[Path, str | None]:
+def _unfit(path: Path) -> Problem | None:
+    """Why this recording or these captions cannot be taken at all."""
+    if not _is(path, AUDIO_SUFFIXES + CAPTION_SUFFIXES):
+        return None
+    if _printable(path) != str(path):
+        return Problem(_printable(path), "file name is not UTF-8", "rename the file, or the folder it lies in")
+    if not os.path.isfile(path):
+        return Problem(str(path), "not a file", "a folder, a pipe, a device, or a link that leads nowhere")
+    return None
+
+
+def _printable(path: Path) -> str:
+    """The path, with bytes that are not UTF-8 written as \\xe5."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _groups(captions: Sequence[Path], stems: set[str]) -> tuple[_Group, _Group]:
+    """Captions by the recording they are named after: just like it, and with a language behind."""
+    plain: _Group = {}
+    named: _Group = {}
+    for path in captions:
+        stem = _composed(path.stem)
+        plain.setdefault(stem, {})[path] = None
+        match = _LANGUAGE_SUFFIX.fullmatch(stem)
+        if match and stem not in stems:
+            named.setdefault(match[1], {})[path] = _code(match[2])
+    return plain, named
+
+
+def _candidates(stem: str, groups: tuple[_Group, _Group], taken: set[Path]) -> dict[Path, str | None]:
     """Captions of this recording with the language in their name: the plain ones, else those with a language."""
-    plain: dict[Path, str | None] = {path: None for path in sorted(captions) if path.stem == stem}
-    if plain:
-        return plain
-    named: dict[Path, str | None] = {}
-    for path in sorted(captions):
-        match = _LANGUAGE_SUFFIX.fullmatch(path.stem)
-        if match and match[1] == stem and path.stem not in stems:
-            named[path] = match[2].lower()
-    return named
+    for group in groups:
+        left = {path: own for path, own in group.get(_composed(stem), {}).items() if path not in taken}
+        same = {path: own for path, own in left.items() if path.name.startswith(f"{stem}.")}  # unless it looks so only
+        if left:
+            return same or left
+    return {}
+
+
+def _code(language: str) -> str:
+    """Whisper's code; what has none stays."""
+    return code_of(language) or language.strip().lower()
 
 
 def _pair(recording: Path, candidates: dict[Path, str | None], language: str | None) -> _Pair | Problem:
     if not candidates:
         detail = f"no {recording.stem}.vtt, {_OTHER_SUFFIXES} lies beside it, or another recording has it"
-        return Problem(str(recording), "recording without captions", detail)
+        return Problem(str(recording), _HALVES[0], detail)
     languages = set(candidates.values())
-    meant = {path: own for path, own in candidates.items() if len(languages) == 1 or own == language}
+    wanted = _code(language) if language else None
+    meant = {path: own for path, own in candidates.items() if len(languages) == 1 or own == wanted}
     if not meant:
         names = ", ".join(path.name for path in candidates)
         return Problem(str(recording), "several captions", f"{names}: give the language, or leave one")
     captions = min(meant, key=lambda path: CAPTION_SUFFIXES.index(path.suffix.lower()))
-    return _Pair(recording, captions, meant[captions])
+    own = meant[captions]
+    if own and not language and code_of(own) is None:
+        detail = f"{captions.name}: {own!r} is no language that Whisper has; give the language, or rename the file"
+        return Problem(str(recording), "unknown language", detail)
+    return _Pair(recording, captions, own)
 
 
 def _read_pair(pair: _Pair, spec: SourceSpec, audio: AudioReader) -> list[_Judged]:

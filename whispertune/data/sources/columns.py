@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 PROBED_RECORDINGS = 20_000  # of more, those whose rows state times are not opened
 TASKS = ("transcribe", "translate")
+_TASK_WORDS = {"asr": "transcribe", "ast": "translate", "s2t_translation": "translate"}  # as NeMo writes them
 _BLOCK_ROWS = 1000  # probed at a time, so that a limit does not open all of a large manifest
 
 
@@ -114,7 +115,7 @@ def judge(raw: RawRows, spec: SourceSpec, audio: AudioReader) -> SourceData:
     used = ~troubles.bad
     used[until:] = False
     table = _linked_table(rows, measured.end_s, formed, used)
-    return SourceData(table, _problems(rows, troubles, until), () if few else (_note(rows),))
+    return SourceData(table, _problems(rows, measured.end_s, troubles, until), () if few else (_note(rows),))
 
 
 # ------------------------------------------------------------------------------------------------ what rows say
@@ -137,7 +138,7 @@ def _cleaned_rows(raw: RawRows, spec: SourceSpec, troubles: _Troubles) -> _Rows:
         rounded=np.isnan(start_s) & np.isnan(end_s),
         texts=cleaned(text_column(raw.text)),
         languages=mapped(raw.language, count, lambda own: _language(own, spec), spec.language or None),
-        tasks=mapped(raw.task, count, str.strip, spec.task),
+        tasks=mapped(raw.task, count, _task, spec.task),
         speakers=mapped(raw.speaker, count, clean_text, None),
         ids=_ids(raw, lines),
     )
@@ -160,12 +161,14 @@ def _check_recordings(found: Recordings, raw: RawRows, lines: NDArray[np.int64],
         what = f"every row leads out of {raw.root}, the first to {name(0)}"
         fix = "set outside = true in its [[data.train]] or [[data.dev]] if that is meant, or move the manifest"
         raise DataError(what, where=str(raw.file), fix=fix)
-    hint = "outside = true in its [[data.train]] or [[data.dev]] allows that"
+
+    def way_out(row: int) -> str:
+        absolute = found.names[int(codes[row])].as_py().startswith("/")
+        how = f"is absolute, and not below {raw.root.absolute()}" if absolute else "goes up with '..'"
+        return f"{name(row)} {how}; outside = true in its [[data.train]] or [[data.dev]] allows that"
+
     troubles.add(found.unnamed[codes], lambda row: ("missing file", "the row names no recording"))
-    troubles.add(
-        found.outside[codes],
-        lambda row: ("path outside of the folder", f"{name(row)} is not below {raw.root}; {hint}"),
-    )
+    troubles.add(found.outside[codes], lambda row: ("path outside of the folder", way_out(row)))
     missing = np.zeros(len(found.paths), dtype=np.bool_)
     wanted = np.flatnonzero(~found.unnamed & ~found.outside)
     missing[wanted] = missing_files(found.paths.take(_indices(wanted)))
@@ -200,10 +203,16 @@ def _check_words(rows: _Rows, spec: SourceSpec, troubles: _Troubles) -> None:
         lambda row: ("unknown task", f"the task is {rows.tasks[row].as_py()!r}, not one of {', '.join(TASKS)}"),
     )
     if rows.raw.ids is not None:
-        first = np.unique(np.asarray(rows.ids.dictionary_encode().indices), return_index=True)[1]
-        again = np.ones(len(rows.lines), dtype=np.bool_)
-        again[first] = False
+        good = np.flatnonzero(~troubles.bad)  # a bad row takes no id
+        first = np.unique(np.asarray(rows.ids.dictionary_encode().indices)[good], return_index=True)[1]
+        again = ~troubles.bad
+        again[good[first]] = False
         troubles.add(again, lambda row: ("given twice", f"another row has the id {rows.ids[row].as_py()!r}"))
+
+
+def _task(own: str) -> str:
+    written = own.strip()
+    return _TASK_WORDS.get(written.lower(), written.lower() if written.lower() in TASKS else written)
 
 
 def _language(own: str, spec: SourceSpec) -> str | None:
@@ -248,7 +257,7 @@ class _Measured:
         bad = (start_s >= length_s) | (end_s <= start_s) | (end_s > length_s + END_TOLERANCE_S)
         bad |= kept_end_s - start_s > LONGEST_S + ROUNDING_S
         self._blame(block[bad], self._misfit)
-        self.end_s[block[~bad]] = kept_end_s[~bad]
+        self.end_s[block] = np.where(bad, end_s, kept_end_s)
         return block[~bad]
 
     def _open(self, codes: NDArray[np.int64]) -> None:
@@ -346,11 +355,11 @@ def _ranks(column: pa.DictionaryArray, rows: NDArray[np.int64]) -> NDArray[np.in
     return ranks
 
 
-def _problems(rows: _Rows, troubles: _Troubles, until: int) -> tuple[Problem, ...]:
+def _problems(rows: _Rows, end_s: NDArray[np.float64], troubles: _Troubles, until: int) -> tuple[Problem, ...]:
     """By line; of the malformed rows of this file those before the limit too."""
     prefix = f"{rows.raw.file}:"
     lines = rows.lines.tolist() if troubles.found else []
-    seconds = rows.end_s - rows.start_s
+    seconds = end_s - rows.start_s
     found: list[tuple[int, Problem]] = []
     for row, (kind, detail) in troubles.found.items():
         if row < until:

@@ -40,7 +40,6 @@ _DURATION_COLUMNS = ("duration[ms]", "duration_ms")
 _USED_COLUMNS = ("client_id", "locale", "up_votes", "down_votes", "split", "duration_ms")  # and audio and text
 _ARCHIVES = (".tar", ".gz", ".tgz", ".zip")
 _SPLIT_NAMES = re.compile(r"[A-Za-z0-9_.-]+(?:\+[A-Za-z0-9_.-]+)*")
-_QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 _FIX = "give the folder with validated.tsv and clips/, or with ss-corpus-LOCALE.tsv and audios/"
 
 
@@ -238,7 +237,9 @@ def _votes(row: dict[str, str], column: str) -> int:
 
 def _unquoted(text: str) -> str:
     """The text without the quotes that a CSV writer may put around a field with quotes in it, doubling those."""
-    return text[1:-1].replace('""', '"') if _QUOTED.fullmatch(text) else text
+    inside = text[1:-1]
+    quoted = text[:1] == text[-1:] == '"' and '""' in inside and '"' not in inside.replace('""', "")
+    return inside.replace('""', '"') if quoted else text
 
 
 def _raw(rows: _Rows, release: _Release, split: str, spec: SourceSpec) -> RawRows:

@@ -8,7 +8,7 @@ Audio is never decoded by the library; rows without text or audio, or too long f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,7 @@ def _items(place: Place, spec: SourceSpec, audio: AudioReader) -> Iterator[Segme
         for file in files:
             table = _opened(file)
             for first in range(0, table.num_rows, size):
-                rows = _rows(table.slice(first, size), first, file, behind, columns, origin)
+                rows = _rows(table.slice(first, size), first, file, behind, columns, origin, place.put_there)
                 yield from judged(rows, columns, origin, spec, audio, trust=True)
             behind += table.num_rows
 
@@ -129,7 +129,15 @@ def _opened(file: Path) -> pa.Table:
     return pa.ipc.open_stream(pa.memory_map(str(file))).read_all()
 
 
-def _rows(part: pa.Table, first: int, file: Path, behind: int, columns: Columns, origin: Origin) -> list[Row]:
+def _rows(
+    part: pa.Table,
+    first: int,
+    file: Path,
+    behind: int,
+    columns: Columns,
+    origin: Origin,
+    put_there: Callable[[str], bool],
+) -> list[Row]:
     import pyarrow.compute as pc
 
     audio_bytes, audio_paths = audio_parts(part.column(columns.audio))
@@ -142,7 +150,7 @@ def _rows(part: pa.Table, first: int, file: Path, behind: int, columns: Columns,
         recording: Recording | None = None
         if size:
             recording = Embedded(file, first + number, columns.audio, name)
-        elif path and Path(path).is_file():  # a folder of audio, downloaded file by file
+        elif path and put_there(path) and Path(path).is_file():  # a folder of audio, downloaded file by file
             recording = Path(path)
         own = {column: of_all[number] for column, of_all in values.items()}
         rows.append(Row(behind + first + number, own, recording, size or 0))

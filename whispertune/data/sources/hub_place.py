@@ -9,11 +9,13 @@ A private or gated repository is read with the token of `hf auth login` or HF_TO
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Final
 
 from whispertune.data.segments import SourceSpec
@@ -50,6 +52,20 @@ class Place:
 
     def origin(self, split: str) -> Origin:
         return Origin(self.repo, self.config, split)
+
+    def put_there(self, path: str) -> bool:
+        """Whether the library put this path into a row, as it does for a folder of audio, and it is of this repository.
+
+        What is in a row otherwise was written by a stranger, and may name any file of this machine.
+        """
+        from huggingface_hub import constants
+
+        if self.builder.info.builder_name != "audiofolder" or ".." in re.split(r"[/\\\\]", path):
+            return False
+        if re.match(rf"(zip://((?!::).)+::)?{re.escape(self.path)}@[^:]+$", path):
+            return True
+        cache = Path(constants.HF_HUB_CACHE) / f"datasets--{self.repo.replace('/', '--')}"
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(cache))
 
 
 @dataclass(frozen=True, slots=True)

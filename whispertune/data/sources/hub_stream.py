@@ -101,12 +101,15 @@ def audio_parts(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, pa.Array 
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_string(column.type):
-        return pa.nulls(len(column), pa.binary()), column
-    if not pa.types.is_struct(column.type):
-        return column, None
-    names = {field.name for field in column.type}
-    return pc.struct_field(column, "bytes"), pc.struct_field(column, "path") if "path" in names else None
+    parts = {"bytes": column}
+    if pa.types.is_struct(column.type):
+        parts = {field.name: pc.struct_field(column, field.name) for field in column.type}
+    elif pa.types.is_string(column.type):
+        parts = {"path": column}
+    found, paths = parts.get("bytes"), parts.get("path")
+    if found is None or not (pa.types.is_binary(found.type) or pa.types.is_large_binary(found.type)):
+        found = pa.nulls(len(column), pa.large_binary())  # nulls alone have a type of their own, words are no audio
+    return found, paths if paths is not None and pa.types.is_string(paths.type) else None
 
 
 class _ParquetShards:
@@ -175,6 +178,7 @@ class _OtherShards:
 
         from whispertune.data.sources.hub_audio import leave_audio_alone
 
+        self._put_there = place.put_there
         self._splits: list[tuple[Origin, Columns, Any, int]] = []
         leave_audio_alone(place.builder)
         for split in place.splits:
@@ -199,8 +203,22 @@ class _OtherShards:
         one = dataset.shard(num_shards=shards, index=shard)
         numbered = enumerate(one.skip(skip) if skip else one, start=skip)
         while some := list(islice(numbered, size)):
-            rows = [_row(values, n if shards == 1 else f"{shard}.{n}", columns, origin) for n, values in some]
+            rows = [self._row(values, n if shards == 1 else f"{shard}.{n}", columns, origin) for n, values in some]
             yield _Batch(columns, origin, rows)
+
+    def _row(self, values: dict[str, Any], number: int | str, columns: Columns, origin: Origin) -> Row:
+        from datasets.utils.file_utils import xopen
+
+        found = values.get(columns.audio)
+        parts = found if isinstance(found, dict) else {"path" if isinstance(found, str) else "bytes": found}
+        data, path = parts.get("bytes"), parts.get("path")
+        path = path if isinstance(path, str) else None
+        if data is None and path and self._put_there(path):
+            with xopen(path, "rb") as file:
+                data = file.read()
+        data = data if isinstance(data, bytes) else b""
+        own = {column: values.get(column) for column in columns.besides_audio()}
+        return Row(number, own, Held(f"{origin}:{number}{suffix_of(path)}", data) if data else None, len(data))
 
 
 def _groups(parquet: Any) -> Iterator[Any]:
@@ -217,20 +235,6 @@ def _rows(part: pa.RecordBatch, first: int, columns: Columns, origin: Origin) ->
         own = {column: of_all[number] for column, of_all in values.items()}
         rows.append(Row(first + number, own, Held(name, data) if data else None, len(data or b"")))
     return rows
-
-
-def _row(values: dict[str, Any], number: int | str, columns: Columns, origin: Origin) -> Row:
-    from datasets.utils.file_utils import xopen
-
-    found = values.get(columns.audio)
-    parts = found if isinstance(found, dict) else {"bytes": found}
-    data, path = parts.get("bytes"), parts.get("path")
-    if data is None and path:
-        with xopen(path, "rb") as file:
-            data = file.read()
-    name = f"{origin}:{number}{suffix_of(path)}"
-    own = {column: values.get(column) for column in columns.besides_audio()}
-    return Row(number, own, Held(name, data) if data else None, len(data or b""))
 
 
 def _again_where_dropped(batches: Callable[[int], Iterator[_Batch]], skip: int, where: str) -> Iterator[_Batch]:

@@ -23,6 +23,7 @@ there are as many.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -80,6 +81,8 @@ class _UnusableError(Exception):
 def read_labelstudio(spec: SourceSpec, audio: AudioReader) -> SourceData:
     """All regions of an export. An export is often one line, so problems name the task and the region too."""
     raw = parse_labelstudio(spec)
+    if not raw.lines:  # the reasons are in the problems
+        return SourceData((), raw.problems)
     names: list[Any] = list(raw.ids or ())
     data = judge(replace(raw, lines=range(len(raw.lines)), problems=()), spec, audio)
 
@@ -341,4 +344,4 @@ def _place(audio: str, folder: Path) -> str:
     ends = ["/".join(parts[first:]) for first in range(len(parts))]
     if parts and "?d=" not in audio:
         ends.append(_UPLOAD_MARK.sub("", parts[-1], count=1))
-    return next((end for end in ends if (folder / end).is_file()), "/".join(parts))
+    return next((end for end in ends if os.path.isfile(folder / end)), "/".join(parts))

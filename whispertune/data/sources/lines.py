@@ -16,6 +16,8 @@ import codecs
 import csv
 import io
 import json
+import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -210,16 +212,11 @@ def _json_column(field: str, values: Sequence[Any]) -> pa.Array | None:
 
 def read_csv(path: Path, choose: Choose, delimiter: str = ",") -> Iterator[Block]:
     """The rows of a file with the names of its columns in the first line."""
-    lines = _text_lines(path)
-    header = next(lines, "")
+    text = _text_lines(path)
+    header = next(text, "")
     quoted = delimiter == "," or '"' in header
-    reader = csv.reader(
-        chain([header], lines),
-        delimiter=delimiter,
-        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        strict=True,
-    )
-    rows = _csv_rows(reader, delimiter)
+    lines = _CsvLines(chain([header], text), delimiter)
+    rows = _csv_rows(lines, delimiter, quoted=quoted)
     _, names = next(rows, (1, None))
     if names is None:
         return
@@ -228,6 +225,7 @@ def read_csv(path: Path, choose: Choose, delimiter: str = ",") -> Iterator[Block
     wanted = choose([name.strip() for name in names])
     places = {name.strip(): place for place, name in enumerate(names)}
     taken = {one.field: places[one.names[0]] for one in wanted if one.names[0] in places}
+    lines.width, lines.audio = len(names), taken.get("audio")
     while True:
         block = _csv_block(rows, taken, len(names), path)
         yield block if quoted else replace(block, columns=tuple(_unquoted(column) for column in block.columns))
@@ -235,23 +233,71 @@ def read_csv(path: Path, choose: Choose, delimiter: str = ",") -> Iterator[Block
             return
 
 
-def _csv_rows(reader: Any, delimiter: str) -> Iterator[tuple[int, list[str] | Trouble]]:
-    width: int | None = None
+class _CsvLines:
+    """The lines of a CSV, as its reader takes them; those behind the first of a bad record are taken again.
+
+    Else a quote that is not closed takes along all lines up to the next quote, or to the end of the file.
+    """
+
+    def __init__(self, lines: Iterator[str], delimiter: str) -> None:
+        self._lines, self._delimiter = lines, delimiter
+        self._again: deque[str] = deque()
+        self._record: list[str] = []  # that is being read
+        self.number = 1  # of its first line
+        self.width = 0  # 0 until the columns are known
+        self.audio: int | None = None  # the place of that column
+        self.good: list[str] | None = None  # the last row that was well-formed
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._lines)
+        self._record.append(line)
+        if len(self._record) > 1 and self.width and self._is_row(line):
+            raise csv.Error("the next row begins within it")
+        return line
+
+    def leave(self, lines: int | None = None) -> None:
+        """Go on behind this record, or behind so many lines of it."""
+        lines = len(self._record) if lines is None else lines
+        self._again.extendleft(reversed(self._record[lines:]))
+        self._record.clear()
+        self.number += lines
+
+    def _is_row(self, line: str) -> bool:
+        """Whether a line within quotes looks like a row: as many cells, and a file of the same kind in its place."""
+        cells = next(csv.reader([line], delimiter=self._delimiter), [])
+        if len(cells) != self.width or self.good is None or self.audio is None:
+            return len(cells) == self.width
+        suffix, usual = (os.path.splitext(row[self.audio].strip())[1].lower() for row in (cells, self.good))
+        return suffix == usual
+
+
+def _csv_rows(lines: _CsvLines, delimiter: str, *, quoted: bool) -> Iterator[tuple[int, list[str] | Trouble]]:
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     while True:
-        line = reader.line_num + 1
+        line = lines.number
         try:
             values = next(reader)
         except StopIteration:
             return
-        except csv.Error as error:  # a quote that is never closed takes all lines behind it along
-            yield line, ("malformed row", f"{error} (up to line {reader.line_num})")
+        except csv.Error as error:
+            lines.leave(1)
+            yield line, ("malformed row", f"a quote in it is not closed or not doubled ({error})")
             continue
-        width = width or len(values)
-        if len(values) > width:
+        if lines.width and len(values) > lines.width:
+            lines.leave(1)
             needed = "needs quotes" if delimiter == "," else "cannot be"
             told = "," if delimiter == "," else "a tab in it"
-            yield line, ("malformed row", f"has {len(values)} fields in {width} columns; text with {told} {needed}")
-        elif values:
+            what = f"has {len(values)} fields in {lines.width} columns; text with {told} {needed}"
+            yield line, ("malformed row", what)
+            continue
+        lines.leave()
+        if len(values) == lines.width:
+            lines.good = values
+        if values:
             yield line, values
 
 

@@ -15,6 +15,7 @@ of the manifest and, as written, stay in it unless the recipe says `outside = tr
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import partial
@@ -58,6 +59,8 @@ _NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _TRANSLATIONS = ("translation", "translated_text")  # before the others, where the task is to translate
 _TOLD_NAMES = 12
+_HEAD_BYTES = 4096
+_OTHER_MARKS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def is_manifest(path: Path) -> bool:
@@ -65,7 +68,7 @@ def is_manifest(path: Path) -> bool:
     if path.is_dir():
         return any((path / name).is_file() for name in METADATA_NAMES)
     suffix = path.suffix.lower()
-    return suffix in METADATA_SUFFIXES or (suffix == ".json" and _is_json_lines(path))
+    return suffix in METADATA_SUFFIXES or (suffix == ".json" and (_is_json_lines(path) or _is_json_array(path)))
 
 
 def read_manifest(spec: SourceSpec, audio: AudioReader) -> SourceData:
@@ -74,6 +77,9 @@ def read_manifest(spec: SourceSpec, audio: AudioReader) -> SourceData:
     choose = partial(_choose, spec=spec, path=path)
     kinds = {".csv": partial(read_csv, delimiter=","), ".tsv": partial(read_csv, delimiter="\t")}
     read = kinds.get(path.suffix.lower(), read_jsonl)
+    if read is read_jsonl and path.is_file() and _is_json_array(path):
+        fix = "write each object on a line of its own, without the brackets and commas around them"
+        raise DataError("is one JSON array; a manifest has an object on each line", where=str(path), fix=fix)
     return judge(_raw_rows(list(read(path, choose)), path), spec, audio)
 
 
@@ -96,6 +102,14 @@ def _is_json_lines(path: Path) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(row, dict) and any(name.lower() in _NAMES["audio"] for name in row)
+
+
+def _is_json_array(path: Path) -> bool:
+    """Whether it is a list of rows, as some tools write it."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES).lower()
+    names = (f'"{name}"'.encode() for name in _NAMES["audio"])
+    return re.match(rb"(?:\xef\xbb\xbf)?\s*\[\s*\{", head) is not None and any(name in head for name in names)
 
 
 # ----------------------------------------------------------------------------------------------------- columns
@@ -125,9 +139,18 @@ def _choose(seen: Sequence[str], spec: SourceSpec, path: Path) -> list[Wanted]:
             missing.append(field)
         wanted.append(Wanted(field, names if found is None else (found,)))
     if missing:
+        mark = next((mark for mark in _OTHER_MARKS if len(seen) == 1 and mark in seen[0]), None)
+        if mark:
+            fix = "save it with commas (.csv) or tabs (.tsv) between them"
+            what = f"has {_OTHER_MARKS[mark]} between its columns, which its name does not say"
+            raise DataError(what, where=str(path), fix=fix)
         named_so = ", ".join(f'{field} = "..."' for field in missing)
         fix = f"the columns are: {_told(seen)}; rename them, or name them: columns = {{ {named_so} }}"
         raise DataError(f"has no column that is known to hold {' and '.join(missing)}", where=str(path), fix=fix)
+    twice = next((one.names[0] for one in wanted if seen.count(one.names[0]) > 1), None)
+    if twice:
+        fix = "rename the one that is not meant"
+        raise DataError(f"has several columns {twice!r}", where=str(path), fix=fix)
     return wanted
 
 

@@ -4,8 +4,8 @@
     found.paths[found.codes[17]]      # the path of row 17
     found.outside[found.codes[17]]    # whether that leads out of the root
 
-Containment is a matter of what is written: no `..` and no absolute path. Links are followed wherever they lead,
-because people link recordings into a folder on purpose.
+Containment is a matter of what is written: relative paths without `..`, and absolute ones that are below the root.
+Links are followed wherever they lead, because people link recordings into a folder on purpose.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,17 +50,22 @@ def find_recordings(names: pa.Array, root: Path, *, outside: bool) -> Recordings
 
     coded = pc.fill_null(names, "").dictionary_encode()
     distinct, codes = coded.dictionary, np.asarray(coded.indices).astype(np.int64)
-    absolute = pc.starts_with(distinct, "/")
+    top = os.path.join(os.path.abspath(root), "")
+    inside = pc.starts_with(distinct, top)
+    absolute = pc.and_not(pc.starts_with(distinct, "/"), inside)
     prefix, nothing = (pa.scalar(text, distinct.type) for text in (str(root / "x")[:-1], ""))
-    below = pc.binary_join_element_wise(prefix, distinct, nothing)
-    paths = pc.if_else(absolute, distinct, below)
+    relative = pc.if_else(inside, pc.utf8_slice_codeunits(distinct, len(top)), distinct)
+    paths = pc.if_else(absolute, distinct, pc.binary_join_element_wise(prefix, relative, nothing))
     leads_out = np.asarray(absolute) & (not outside)
     odd = np.flatnonzero(pc.match_substring_regex(distinct, _ODD))
     if len(odd):
-        written = [distinct[int(place)].as_py() for place in odd]
-        leads_out[odd] = [not outside and _leads_out(name) for name in written]
-        paths = pc.replace_with_mask(paths, _mask(odd, len(paths)), strings([str(root / name) for name in written]))
-        same = paths.dictionary_encode()  # a.wav and ./a.wav are one recording
+        meant = [_below(distinct[int(place)].as_py(), root, top) for place in odd]
+        leads_out[odd] = [not outside and path is None for path in meant]
+        names_of = zip(odd, meant, strict=True)
+        full = [str(root / distinct[int(place)].as_py()) if path is None else path for place, path in names_of]
+        paths = pc.replace_with_mask(paths, _mask(odd, len(paths)), strings(full))
+    if len(odd) or pc.any(inside).as_py():
+        same = paths.dictionary_encode()  # a.wav and ./a.wav are one recording, and /corpus/a.wav is too
         to_first = np.asarray(same.indices)
         first = np.unique(to_first, return_index=True)[1]
         codes = to_first[codes].astype(np.int64)
@@ -79,9 +84,12 @@ def missing_files(paths: pa.Array) -> NDArray[np.bool_]:
     return missing
 
 
-def _leads_out(name: str) -> bool:
-    path = PurePath(name)
-    return path.is_absolute() or bool(path.drive) or ".." in path.parts
+def _below(name: str, root: Path, top: str) -> str | None:
+    """The path that is meant, where that is below the root; no relative path with `..` is."""
+    if not name.startswith("/") and ".." in name.split("/"):
+        return None
+    meant = os.path.normpath(os.path.join(top, name))
+    return str(root / meant[len(top) :]) if os.path.join(meant, "").startswith(top) else None
 
 
 def _mask(places: NDArray[np.int64], length: int) -> pa.Array:

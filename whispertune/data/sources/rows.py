@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from whispertune.data.segments import Segment, SourceSpec
 from whispertune.errors import DataError
+from whispertune.languages import code_of
 
 LONGEST_S = 30.0  # what fits into a window
 END_TOLERANCE_S = 0.2  # captions often end a little after the recording
@@ -149,10 +150,10 @@ def _quiet_before(
 
 
 def language_of(own: str | None, spec: SourceSpec, where: str) -> str:
-    """The language of a row: its own, else that of the source."""
+    """The language of a row: its own, else that of the source; as Whisper's code where it has one."""
     language = own or spec.language
     if not language:
         place = spec.origin or "the source"
         fix = f'set language = "sv" (or whichever it is) in {place}, or --language, or give each row its own'
         raise DataError("nothing says which language this is", where=where, fix=fix)
-    return language
+    return code_of(language) or language
