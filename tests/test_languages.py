@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
-from whispertune.languages import LANGUAGE_NAMES, code_of
+from whispertune.languages import LANGUAGE_NAMES, code_of, is_tag, nearest
 
 
 def test_the_codes_are_those_of_whisper() -> None:
@@ -39,3 +39,11 @@ def test_the_codes_are_those_of_whisper() -> None:
 )
 def test_what_datasets_write(written: str, code: str | None) -> None:
     assert code_of(written) == code
+
+
+def test_what_is_written_like_a_code_and_what_like_a_name() -> None:
+    assert all(map(is_tag, ("mdw", "xx", "SV-se", " sv ")))
+    assert not any(map(is_tag, ("Swedish", "svenska", "", "s")))
+    assert nearest(" swedisch")[0] == "Swedish (sv)"
+    assert nearest("haitian creol") == ["Haitian Creole (ht)"]
+    assert nearest("qqq") == []

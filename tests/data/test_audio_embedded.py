@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
+from whispertune.data import embedded
 from whispertune.data.audio import SAMPLE_RATE_HZ, AudioInfo, AudioReader
 from whispertune.data.segments import Embedded, Held, Joined, Part
 from whispertune.errors import AudioError
@@ -146,6 +147,27 @@ def test_each_row_that_gives_no_audio_is_named(recordings: Path, tmp_path: Path,
     assert [str(one.where) for one in found[: len(said)] if isinstance(one, AudioError)] == [r.name for r in said]
     assert found[len(said) :] == [AudioInfo(0.1, 16_000, 1), AudioInfo(20.0, 16_000, 1)]
     assert reader.pid == pid  # none of it hurt the decoder
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_a_row_group_that_unpacks_to_far_more_than_its_file_is_an_error(
+    dictionary: bool, tmp_path: Path, reader: AudioReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "GROUP_LIMIT_BYTES", 4 << 20)
+    path, levels = tmp_path / "x.parquet", [np.zeros(130_000)] * 28
+    pq.write_table(
+        pa.table({"audio": as_structs([wav(each) for each in levels])}),
+        path,
+        compression="zstd",
+        use_dictionary=dictionary,
+        dictionary_pagesize_limit=1 << 30,
+    )
+    assert path.stat().st_size < 20_000
+    with pytest.raises(AudioError, match=r"row 3 of .* its row group unpacks to more than 4 MiB") as caught:
+        reader.read(Embedded(path, 3, "audio", "x.wav"))
+    assert caught.value.where == "x.wav"
+    monkeypatch.setattr(embedded, "GROUP_LIMIT_BYTES", 8 << 20)
+    assert len(reader.read(Embedded(path, 3, "audio", "x.wav"))) == 130_000
 
 
 def test_bytes_that_kill_the_decoder_cost_one_recording(recordings: Path) -> None:

@@ -86,3 +86,43 @@ def test_the_files_that_are_mutated_are_good(tmp_path: Path, kind: str) -> None:
     captions = read_captions(path)
     assert captions.cues
     assert captions.problems == ()
+
+
+MANY = 2_000_000  # with a step for each pair of characters, these would take hours
+VTT, SRT = "WEBVTT\n\n00:01.000 --> 00:02.000\n", "1\n00:00:01,000 --> 00:00:02,000\n"
+ASS = "[Events]\nFormat: Start, End, Text\nDialogue: 0:00:01.00,0:00:02.00,"
+HOSTILE = {
+    "blanks in a voice": (f"{VTT}a<v", " ", "", "vtt"),
+    "voices": (f"{VTT}a", "<v", "", "vtt"),
+    "classes of voices": (f"{VTT}a", "<v.", "", "vtt"),
+    "one class of a voice": (f"{VTT}a<v.", ".", "", "vtt"),
+    "a tag of time": (f"{VTT}a<0", ":", "", "vtt"),
+    "entities": (f"{VTT}a", "&#", "", "vtt"),
+    "blanks in a font": (f"{SRT}a<font", " ", "", "srt"),
+    "fonts": (f"{SRT}a", "<font ", "", "srt"),
+    "blanks in a tag": (f"{SRT}a<b", " ", "", "srt"),
+    "tags in braces": (f"{SRT}a", "{\\", "", "srt"),
+    "digits of a time": ("0:00.0", "0", "x\n", "srt"),
+    "minutes of a time": ("", "0", "x\n", "srt"),
+    "digits of a second time": ("0:00.0 0", "0", "x\n", "srt"),
+    "digits of a time after an arrow": ("00:00:01,000 --> ", "0", "x\n", "srt"),
+    "blanks between times": ("0:00.0", " ", "x\n", "srt"),
+    "words between times": ("0:00.0", " 0", "x\n", "srt"),
+    "blanks before a time": ("", " ", "0:00.0\n", "srt"),
+    "braces": (f"{ASS}a", "{", "", "ass"),
+    "braces, closed": (f"{ASS}a", "{", "}", "ass"),
+    "drawings": (f"{ASS}a", "{\\p", "}", "ass"),
+    "the scale of a drawing": (f"{ASS}a{{\\p", "9", "}a", "ass"),
+    "blanks in a scale": (f"{ASS}a{{\\p", "(", "}", "ass"),
+    "sections": ("", "[", f"\n{ASS}a", "ass"),
+    "a time of XML": ('<tt xmlns="http://www.w3.org/ns/ttml"><body><p begin="1', "1", '">a</p></body></tt>', "ttml"),
+    "blanks after a key": ('{"cues"', " ", ': [{"start_s": 1, "end_s": 2, "text": "a"}]}', "json"),
+}
+
+
+@pytest.mark.parametrize(("head", "repeated", "tail", "kind"), HOSTILE.values(), ids=list(HOSTILE))
+def test_long_lines_are_read_in_one_go(tmp_path: Path, head: str, repeated: str, tail: str, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    path.write_text(head + repeated * (MANY // len(repeated)) + tail, encoding="utf-8")
+    captions = read_captions(path)
+    assert captions.cues or captions.problems

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import soundfile
 from whispertune.data.audio import AudioReader
 from whispertune.data.captions import Cue, write_captions
 from whispertune.data.segments import SourceData, SourceSpec
+from whispertune.data.sources import open_source
 from whispertune.data.sources.captioned import CAPTION_SUFFIXES, read_captioned
 from whispertune.errors import DataError
 
@@ -97,3 +100,91 @@ def test_a_file_that_is_refused_is_named_with_its_line(talk: Path, reader: Audio
     (talk / "talk.ttml").write_text("<tt>\n<!-- -->\n</body>")
     data = read_captioned(SourceSpec(str(talk), language="sv"), reader)
     assert troubles(data) == [("talk.ttml:3", "captions that cannot be read")]
+
+
+VTT = "WEBVTT\n\n00:01.000 --> 00:02.000\n{}\n"
+
+
+def languages(data: SourceData) -> list[tuple[str, str]]:
+    return [(one.text, one.language) for one in data.segments]
+
+
+@pytest.mark.parametrize("written", ["sv", "sv-SE", "swe", "Swedish"])
+def test_a_language_is_one_however_it_is_written(talk: Path, reader: AudioReader, written: str) -> None:
+    (talk / "talk.swe.vtt").write_text(VTT.format("hej"))
+    assert languages(read_captioned(SourceSpec(str(talk)), reader)) == [("hej", "sv")]
+    assert languages(read_captioned(SourceSpec(str(talk), language=written), reader)) == [("hej", "sv")]
+    (talk / "talk.en.vtt").write_text(VTT.format("hi"))
+    assert languages(read_captioned(SourceSpec(str(talk), language=written), reader)) == [("hej", "sv")]
+
+
+def test_a_stated_language_is_that_of_whisper(talk: Path, reader: AudioReader) -> None:
+    (talk / "talk.ttml").write_text(TTML.replace("sv-SE", "swe-x-spoken"))
+    assert {one.language for one in read_captioned(SourceSpec(str(talk)), reader).segments} == {"sv"}
+
+
+def test_an_unknown_language_in_a_name_is_a_problem_unless_the_recipe_has_one(talk: Path, reader: AudioReader) -> None:
+    (talk / "talk.xx.vtt").write_text(VTT.format("hej"))
+    data = open_source(SourceSpec(str(talk)), reader)
+    assert (troubles(data), list(data.segments)) == ([("talk.wav", "unknown language")], [])
+    assert data.problems[0].detail.startswith("talk.xx.vtt: 'xx' is no language")
+    assert troubles(open_source(SourceSpec(str(talk / "talk.wav")), reader)) == [("talk.wav", "unknown language")]
+    assert languages(read_captioned(SourceSpec(str(talk), language="sv"), reader)) == [("hej", "sv")]
+    (talk / "talk.en.vtt").write_text(VTT.format("hi"))
+    assert languages(read_captioned(SourceSpec(str(talk), language="xx"), reader)) == [("hej", "xx")]
+
+
+def test_names_that_are_not_utf_8_are_problems(talk: Path, reader: AudioReader) -> None:
+    (talk / "talk.vtt").write_text(VTT.format("hej"))
+    for kind in ("wav", "vtt"):
+        os.link(talk / f"talk.{kind}", os.fsencode(talk) + b"/Sm\xe5." + kind.encode())
+    data = open_source(SourceSpec(str(talk), language="sv"), reader)
+    assert languages(data) == [("hej", "sv")]
+    assert sorted(troubles(data)) == [
+        ("Sm\\xe5.vtt", "file name is not UTF-8"),
+        ("Sm\\xe5.wav", "file name is not UTF-8"),
+    ]
+    alone = open_source(SourceSpec(os.fsdecode(os.fsencode(talk) + b"/Sm\xe5.wav"), language="sv"), reader)
+    assert troubles(alone) == [("Sm\\xe5.wav", "file name is not UTF-8")]
+    (talk / "talk.vtt").unlink()
+    (talk / "talk.wav").unlink()
+    assert len(open_source(SourceSpec(str(talk), language="sv"), reader).problems) == 2
+
+
+def test_a_folder_that_is_not_utf_8_is_named_too(talk: Path, reader: AudioReader) -> None:
+    folder = os.fsencode(talk) + b"/t\xe5l"
+    os.mkdir(folder)
+    os.rename(talk / "talk.wav", folder + b"/talk.wav")
+    data = open_source(SourceSpec(str(talk), language="sv"), reader)
+    assert [one.where for one in data.problems] == [f"{talk}/t\\xe5l/talk.wav"]
+
+
+def test_a_pipe_or_a_dead_link_is_a_problem_and_not_waited_for(talk: Path, reader: AudioReader) -> None:
+    os.mkfifo(talk / "pipe")
+    (talk / "talk.vtt").symlink_to("pipe")
+    (talk / "pipe.wav").symlink_to("pipe")
+    (talk / "gone.wav").symlink_to("nowhere")
+    (talk / "gone.vtt").write_text(VTT.format("hej"))
+    data = open_source(SourceSpec(str(talk), language="sv"), reader)
+    assert sorted(troubles(data)) == [
+        ("gone.vtt", "captions without a recording"),
+        ("gone.wav", "not a file"),
+        ("pipe.wav", "not a file"),
+        ("talk.vtt", "not a file"),
+        ("talk.wav", "recording without captions"),
+    ]
+
+
+def test_names_from_a_mac_meet_those_of_others(talk: Path, reader: AudioReader) -> None:
+    composed, apart = "Sm\u00e5", "Sma\u030a"
+    (talk / "talk.wav").rename(talk / f"{composed}.wav")
+    (talk / f"{apart}.sv.vtt").write_text(VTT.format("apart, named"))
+    assert languages(read_captioned(SourceSpec(str(talk)), reader)) == [("apart, named", "sv")]
+    (talk / f"{apart}.vtt").write_text(VTT.format("apart"))
+    data = read_captioned(SourceSpec(str(talk), language="sv"), reader)
+    assert (languages(data), data.problems[0].kind) == ([("apart", "sv")], "captions without a recording")
+    (talk / f"{composed}.vtt").write_text(VTT.format("composed"))
+    assert languages(read_captioned(SourceSpec(str(talk), language="sv"), reader)) == [("composed", "sv")]
+    shutil.copy(talk / f"{composed}.wav", talk / f"{apart}.wav")
+    found = languages(read_captioned(SourceSpec(str(talk), language="sv"), reader))
+    assert sorted(found) == [("apart", "sv"), ("composed", "sv")]  # where both are there, each has its own

@@ -284,3 +284,10 @@ def test_deep_nesting_and_long_files_are_read(tmp_path: Path) -> None:
     deep = '<p begin="1s" end="2s">' + "<span>" * 20_000 + "x" + "</span>" * 20_000 + "</p>"
     assert body(tmp_path, deep).cues == (Cue(1.0, 2.0, "x"),)
     assert body(tmp_path, "<div>" * 20_000 + deep + "</div>" * 20_000).cues == (Cue(1.0, 2.0, "x"),)
+
+
+def test_one_language_written_in_several_ways_is_one(tmp_path: Path) -> None:
+    inner = '<p begin="1s" end="2s" xml:lang="swe">ett</p><p begin="2s" end="3s">tv\u00e5</p>'
+    captions = body(tmp_path, inner, 'xml:lang="sv-SE"')
+    assert [cue.text for cue in captions.cues] == ["ett", "tv\u00e5"]
+    assert captions.problems == ()

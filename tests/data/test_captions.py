@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -255,3 +256,39 @@ def test_any_text_is_cues_and_problems(tmp_path_factory: pytest.TempPathFactory,
 
 def test_the_writers_are_named_by_suffix() -> None:
     assert list(WRITERS) == ["vtt", "srt", "txt", "json"]
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("00:00:09,000 -> 00:00:10,000", True),
+        ("00:00:09,000 00:00:10,000", True),
+        ("00:00:09,000 \u2014> 00:00:10,000 ", True),
+        ("00:00:09,000 ->00:00:10,000", True),
+        ("00:00:09,000-> 00:00:10,000", True),
+        ("00:00:09,000-00:00:10,000", True),
+        ("  0:9,0 1:10.5", True),
+        ("01:02:03", False),
+        ("00:00:09,000 until 00:00:10,000", False),
+        ("00:00:09,000 - 00:00:10,000 o'clock", False),
+        ("from 00:00:09,000 to 00:00:10,000", False),
+        ("", False),
+    ],
+)
+def test_what_is_meant_as_a_line_of_times(tmp_path: Path, line: str, meant: bool) -> None:
+    captions = read_captions(written(tmp_path, "a.srt", f"1\n{line}\ntext\n"))
+    assert [problem.kind for problem in captions.problems] == ["malformed time" if meant else "text without a time"]
+
+
+def test_only_files_of_a_size_to_be_captions_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder.vtt").mkdir()
+    (tmp_path / "zero.vtt").symlink_to("/dev/zero")
+    (tmp_path / "pipe.vtt").symlink_to("pipe")
+    for name in ("folder.vtt", "zero.vtt", "pipe.vtt"):
+        with pytest.raises(DataError, match="is no file but a folder, a pipe or a device"):
+            read_captions(tmp_path / name)
+    with (tmp_path / "long.vtt").open("wb") as file:
+        file.truncate(64 * 1024 * 1024 + 1)
+    with pytest.raises(DataError, match="holds 67,108,865 bytes, and captions at most 67,108,864"):
+        read_captions(tmp_path / "long.vtt")

@@ -184,11 +184,19 @@ def test_ids(tmp_path: Path, reader: AudioReader) -> None:
     ]
 
 
+def test_a_bad_row_takes_no_id(tmp_path: Path, reader: AudioReader) -> None:
+    clip(tmp_path / "a.wav", 3.0)
+    data = judged(tmp_path, reader, ["none.wav", "a.wav", "a.wav", "none.wav"], ids=["x", "x", "x", "x"])
+    assert [segment.text for segment in data.segments] == ["t1"]
+    assert [problem.kind for problem in data.problems] == ["missing file", "given twice", "missing file"]
+
+
 def test_a_row_that_is_too_long_by_what_it_states(tmp_path: Path, reader: AudioReader) -> None:
     clip(tmp_path / "a.wav", 30.1)
     data = judged(tmp_path, reader, ["a.wav"] * 3, duration_s=[29.95, 30.05, None])
     assert [(segment.start_s, segment.end_s) for segment in data.segments] == [(0.0, 29.95)]
     assert [problem.kind for problem in data.problems] == ["longer than 30 s"] * 2
+    assert [problem.seconds for problem in data.problems] == [pytest.approx(30.05), pytest.approx(30.1)]
 
 
 def test_nothing_at_all_is_an_error(tmp_path: Path, reader: AudioReader) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.clean import CleanRules
-from whispertune.data.segments import Embedded, Joined, Segment, SourceData, SourceSpec
+from whispertune.data.segments import Embedded, Joined, Problem, Segment, SourceData, SourceSpec
 from whispertune.data.sources.dataset import is_dataset, read_dataset, stream_dataset
 from whispertune.data.table import SegmentTable, as_table
 from whispertune.errors import DataError
@@ -168,7 +168,7 @@ def rewritten(chain: Path, out: Path, rows: list[int]) -> Path:
     """A copy of the dataset with some of its rows, as somebody may have filtered or shuffled it."""
     shutil.copytree(chain, out)
     (file,) = (out / "data").iterdir()
-    pq.write_table(pq.read_table(file).take(pa.array(rows)), file)
+    pq.write_table(pq.read_table(file).take(pa.array(rows, pa.int64())), file)
     return out
 
 
@@ -187,6 +187,86 @@ def test_rows_taken_out_or_shuffled_join_nothing_that_did_not_follow(
     assert table.lead_s.tolist() == pytest.approx(leads)
     for segment in table:  # each row is heard where it says, whatever is around it
         assert len(reader.read(segment.recording, segment.start_s - segment.lead_s, segment.end_s))
+
+
+def changed(chain: Path, out: Path, column: str, value: object) -> tuple[Path, Path]:
+    """A copy of the dataset whose row 2 says something else, and its shard."""
+    shutil.copytree(chain, out)
+    (file,) = (out / "data").iterdir()
+    table = pq.read_table(file)
+    values = table[column].to_pylist()
+    values[2] = value
+    pq.write_table(table.set_column(table.schema.get_field_index(column), column, pa.array(values)), file)
+    return out, file
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "kind", "detail"),
+    [
+        ("id", None, "malformed row", "id is None"),
+        ("text", None, "malformed row", "text is None"),
+        ("text", " \n", "empty text", "text is ' \\n'"),
+        ("language", None, "malformed row", "language is None"),
+        ("language", "xx", "unknown language", "language is 'xx'"),
+        ("task", "dance", "unknown task", "task is 'dance'"),
+        ("recording", None, "malformed row", "recording is None"),
+        ("start_s", None, "malformed row", "start_s is None"),
+        ("start_s", float("nan"), "wrong times", "start_s is nan"),
+        ("start_s", -1.0, "wrong times", "start_s is -1.0"),
+        ("start_s", 99.0, "wrong times", "end_s is 8.5"),
+        ("end_s", float("inf"), "wrong times", "end_s is inf"),
+        ("end_s", 1e300, "longer than 30 s", "end_s is 1e+300"),
+        ("before_s", 8.0, "wrong times", "before_s is 8.0"),
+        ("lead_s", -0.5, "wrong times", "lead_s is -0.5"),
+        ("continues", None, "malformed row", "continues is None"),
+    ],
+)
+def test_a_row_that_says_what_cannot_be_is_a_problem(
+    column: str, value: object, kind: str, detail: str, chain: Path, reader: AudioReader, tmp_path: Path
+) -> None:
+    out, file = changed(chain, tmp_path / "d", column, value)
+    problem = Problem(f"{file} row 2", kind, detail)
+    data = read_dataset(SourceSpec(str(out)), reader)
+    assert data.problems == (problem,)
+    assert [one.text for one in data.segments] == [f"rad {n}" for n in (0, 1, 3, 4, 5)]
+    assert [one.continues for one in data.segments] == [False, True, False, True, False]
+    for one in data.segments:
+        assert len(reader.read(one.recording, one.start_s - one.lead_s, one.end_s))
+    stream = stream_dataset(SourceSpec(str(out)), reader)
+    whole = list(stream.open(0))
+    assert (stream.shard_rows, whole) == ((6,), [*data.segments[:2], problem, *data.segments[2:]])
+    assert [list(stream.open(0, skip)) for skip in range(7)] == [whole[skip:] for skip in range(7)]
+    for limit, items in ((2, 3), (3, 4)):  # what cannot be used does not count
+        stream = stream_dataset(SourceSpec(str(out), limit_rows=limit), reader)
+        assert (stream.shard_rows, list(stream.open(0))) == ((items,), whole[:items])
+
+
+def test_columns_that_are_missing_or_of_another_kind_are_one_line(
+    chain: Path, tmp_path: Path, reader: AudioReader
+) -> None:
+    out, file = changed(chain, tmp_path / "d", "text", "x")
+    table = pq.read_table(file)
+    said = {
+        "it has no text, lead_s": table.drop_columns(["text", "lead_s"]),
+        "it has no audio": table.drop_columns(["audio"]),
+        "is no shard that can be read": table.drop_columns(["text"]).append_column("text", pa.array([["x"]] * 6)),
+    }
+    not_utf8 = pa.Array.from_buffers(pa.string(), 6, pa.array([b"\xff"] * 6, pa.binary()).buffers())
+    said["Invalid UTF8"] = table.drop_columns(["text"]).append_column("text", not_utf8)
+    for what, wrong in said.items():
+        pq.write_table(wrong, file)
+        with pytest.raises(DataError, match=what) as caught:
+            read_dataset(SourceSpec(str(out)), reader)
+        assert "\n" not in caught.value.what
+        assert caught.value.where == str(file)
+    file.write_bytes(b"PAR1 and so on")
+    with pytest.raises(DataError, match="is no shard that can be read"):
+        stream_dataset(SourceSpec(str(out)), reader)
+
+
+def test_a_shard_without_rows(chain: Path, tmp_path: Path, reader: AudioReader) -> None:
+    out = rewritten(chain, tmp_path / "d", [])
+    assert len(read_dataset(SourceSpec(str(out)), reader).segments) == 0
 
 
 def test_what_is_no_dataset(chain: Path, tmp_path: Path, reader: AudioReader) -> None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -244,6 +245,63 @@ def test_a_folder_of_audio_files(hub: Hub, reader: AudioReader, read: Read) -> N
     assert sorted(one.text for one in data.segments) == ["t0", "t1", "t2"]
     for one in data.segments:
         np.testing.assert_allclose(reader.read(one.recording), noise(int(one.text[1:]), 1.0), atol=1e-4)
+
+
+@READ
+def test_a_folder_in_an_archive(hub: Hub, reader: AudioReader, read: Read) -> None:
+    """Streamed it is read from the archive; downloaded, the library leaves the archive as it is."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("0.wav", encoded(0, 1.0))
+        archive.writestr("metadata.jsonl", json.dumps({"file_name": "0.wav", "text": "t0"}))
+    hub.add_repo("some/archive", {"data/train.zip": file.getvalue()})
+    data = read(SourceSpec("some/archive", language="en"), reader)
+    if read is streamed:
+        assert [one.text for one in data.segments] == ["t0"]
+        np.testing.assert_allclose(reader.read(data.segments[0].recording), noise(0, 1.0), atol=1e-4)
+    else:
+        assert [one.kind for one in data.problems] == ["no audio"]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Paths of audio of this machine, as a stranger may write them into a row."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "secret.wav").write_bytes(encoded(1, 1.0))
+    monkeypatch.chdir(tmp_path)
+    absolute = (tmp_path / "own" / "secret.wav").resolve()
+    return [str(absolute), "own/secret.wav", absolute.as_uri()]
+
+
+@READ
+def test_rows_of_parquet_do_not_name_files_of_this_machine(
+    hub: Hub, reader: AudioReader, read: Read, elsewhere: list[str]
+) -> None:
+    from datasets import Audio, Features, Value
+
+    rows = [{"audio": {"bytes": None, "path": path}, "text": "x"} for path in elsewhere]
+    rows.append({"audio": clip(1, 1.0), "text": "good"})
+    shard = parquet(Features({"audio": Audio(16_000), "text": Value("string")}), rows)
+    hub.add_repo("some/stranger", {"README.md": card({"en": ("train",)}), "en/train-0.parquet": shard})
+    data = read(SourceSpec("some/stranger:en"), reader)
+    assert [one.text for one in data.segments] == ["good"]
+    assert [one.kind for one in data.problems] == ["no audio"] * 3
+
+
+@READ
+@pytest.mark.parametrize("name", ["train-0.jsonl", "metadata.jsonl"])  # rows, and what describes a folder of audio
+def test_rows_of_json_do_not_name_files_of_this_machine(
+    hub: Hub, reader: AudioReader, read: Read, elsewhere: list[str], name: str
+) -> None:
+    paths = [*elsewhere, f"{hub.url}/evil.wav", f"{elsewhere[0]}::hf://datasets/some/stranger@main/en/a.wav"]
+    rows = [{"sound": {"bytes": None, "path": path}, "text": "x", "file_name": "a.wav"} for path in paths]
+    content = "\n".join(map(json.dumps, rows)).encode()
+    files = {f"en/{name}": content} | ({"en/a.wav": encoded(2, 1.0)} if name == "metadata.jsonl" else {})
+    hub.add_repo("some/stranger", {"README.md": card({"en": ("train",)}).replace(b"train-*", b"*")} | files)
+    data = read(SourceSpec("some/stranger:en", columns=(("audio", "sound"),)), reader)
+    assert len(data.segments) == 0
+    assert [one.kind for one in data.problems] == ["no audio"] * 5
+    assert not hub.fetched("evil.wav")
 
 
 @READ

@@ -144,6 +144,21 @@ def test_paths_of_the_server_are_found_in_the_folder(
     assert [one.recording for one in data.segments] == [tmp_path / place]
 
 
+def test_reasons_are_kept_where_no_task_can_be_used(corpus: Path, reader: AudioReader) -> None:
+    cancelled = task(2, annotation(text("a", 0, 1, "Hej."), cancelled=True), audio="/data/upload/3/gone.wav")
+    unlabelled = task(1, annotation(text("a", 0, 1, "Hej."), label("b", 1, 2, "Anna", channel=1)))
+    data = read_labelstudio(write(corpus, unlabelled, cancelled), reader)
+    assert len(data.segments) == 0
+    assert [problem.kind for problem in data.problems] == ["one channel of several", "cancelled annotation"]
+
+
+def test_a_name_that_is_too_long_is_of_no_file(corpus: Path, reader: AudioReader) -> None:
+    tasks = [task(1, annotation(text("a", 0, 1, "Hej.")), audio=f"/data/upload/3/{'x' * 5000}.wav")]
+    data = read_labelstudio(write(corpus, *tasks, task(2, annotation(text("a", 0, 1, "Hej.")))), reader)
+    assert [one.id for one in data.segments] == ["2/a"]
+    assert [problem.kind for problem in data.problems] == ["missing file"]
+
+
 def test_paths_do_not_lead_out_of_the_folder(corpus: Path, reader: AudioReader) -> None:
     audio = f"/data/local-files/?d=../{corpus.name}/1f0c2d3e-talk.wav"
     tasks = (task(1, annotation(text("a", 0, 1, "Hej."))), task(2, annotation(text("a", 0, 1, "Hej.")), audio=audio))

@@ -127,36 +127,10 @@ def test_bad_rows_are_named_and_the_rest_is_used(tmp_path: Path, reader: AudioRe
     assert all(problem.where.startswith(str(folder)) and problem.detail for problem in data.problems)
 
 
-def test_a_folder_with_csv(tmp_path: Path, reader: AudioReader) -> None:
-    tone(tmp_path / "a.wav", 3.0)
-    text = (
-        "\ufefffile_name, text,start,end,notes\r\n"
-        'a.wav,"one, ""two""\r\nthree",,,x\r\n'
-        "\r\n"
-        "a.wav,four, five,6,7,8\r\n"
-        "a.wav,short\r\n"
-        "a.wav,timed,0.5,1.5,\r\n"
-        'a.wav,"never closed,,,\r\n'
-        "a.wav,swallowed,,,\r\n"
-    )
-    (tmp_path / "metadata.csv").write_bytes(text.encode())
-    data = read_manifest(SourceSpec(str(tmp_path / "metadata.csv"), language="en"), reader)
-    assert [told(segment)[:3] for segment in data.segments] == [
-        (0.0, 3.0, 'one, "two" three'),
-        (0.0, 3.0, "short"),
-        (0.5, 1.5, "timed"),
-    ]
-    assert [segment.id for segment in data.segments] == [f"metadata.csv:{line}" for line in (2, 6, 7)]
-    assert troubles(data) == [("metadata.csv:5", "malformed row"), ("metadata.csv:8", "malformed row")]
-    assert "line 9" in data.problems[1].detail
-
-
 def test_missing_columns_and_languages_are_one_error(tmp_path: Path, reader: AudioReader) -> None:
     tone(tmp_path / "a.wav", 1.0)
-    (tmp_path / "metadata.csv").write_text("path;sentence\na.wav;x, y\n")
-    with pytest.raises(
-        DataError, match=r"metadata\.csv: has no column .* hold audio and text\n.*path;sentence; rename"
-    ):
+    (tmp_path / "metadata.csv").write_text("clip,words\na.wav,x\n")
+    with pytest.raises(DataError, match=r"metadata\.csv: has no column .* hold audio and text\n.*clip, words; rename"):
         read_manifest(SourceSpec(str(tmp_path), language="en"), reader)
     (tmp_path / "metadata.csv").unlink()
     jsonl(tmp_path, {"file_name": "a.wav", "words": "x"})
@@ -271,19 +245,6 @@ def test_what_is_translated(tmp_path: Path, reader: AudioReader) -> None:
     assert (segment.text, segment.task) == ("yes", "translate")
 
 
-def test_tsv(tmp_path: Path, reader: AudioReader) -> None:
-    tone(tmp_path / "a.wav", 2.0)
-    rows = ('a.wav\t"Hi," he said.', 'a.wav\t"Hello."', 'a.wav\t"She said ""no""."', "a.wav\tx\ty", "a.wav", "")
-    plain = read(written(tmp_path / "metadata.tsv", "path\tsentence", *rows), reader)
-    assert [segment.text for segment in plain.segments] == ['"Hi," he said.', '"Hello."', 'She said "no".']
-    assert troubles(plain) == [("metadata.tsv:5", "malformed row"), ("metadata.tsv:6", "empty text")]
-    quoted = read(written(tmp_path / "q.tsv", '"path"\t"sentence"', *rows[1:3], '"a.wav"\t"x\ty"'), reader)
-    assert [segment.text for segment in quoted.segments] == ["Hello.", 'She said "no".', "x y"]
-    assert is_manifest(tmp_path)
-    (tmp_path / "q.tsv").write_bytes("path\tsentence\r\na.wav\t\u00f6\r\n".encode("utf-16"))
-    assert [segment.text for segment in read(tmp_path / "q.tsv", reader).segments] == ["\u00f6"]
-
-
 def test_nemo(tmp_path: Path, reader: AudioReader) -> None:
     tone(tmp_path / "long.wav", 60.0)
     tone(tmp_path / "short.wav", 2.0)
@@ -322,7 +283,10 @@ def test_tarred_nemo_and_other_json_are_refused(tmp_path: Path, reader: AudioRea
     row = '{"audio_filepath": "a.wav", "duration": 2, "text": "x", "shard_id": 0}'
     with pytest.raises(DataError, match=r"t\.json: is of a tarred NeMo dataset(.|\n)*unpack"):
         read(written(tmp_path / "t.json", row), reader)
-    assert not is_manifest(written(tmp_path / "array.json", f"[{row}]"))
+    for name, array in (("array.json", f"[{row}]"), ("indented.json", json.dumps([json.loads(row)], indent=2))):
+        assert is_manifest(written(tmp_path / name, array))  # so that this is told
+        with pytest.raises(DataError, match=r"json: is one JSON array(.|\n)*on a line of its own"):
+            read(tmp_path / name, reader)
     assert not is_manifest(written(tmp_path / "other.json", '{"version": 1}'))
     assert not is_manifest(tmp_path)
 
@@ -349,6 +313,35 @@ def test_paths_that_lead_out(tmp_path: Path, reader: AudioReader) -> None:
     data = read(folder, reader)
     assert [segment.recording for segment in data.segments] == [folder / "linked.wav"]
     assert "outside = true" in data.problems[0].detail
+
+
+def test_absolute_paths_into_the_folder(tmp_path: Path, reader: AudioReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, clip = tmp_path / "set", tone(tmp_path / "set" / "clips" / "a.wav", 3.0)
+    tone(tmp_path / "settings" / "b.wav", 1.0)
+    names = [str(clip), "clips/a.wav", f"{folder}/x/../clips//a.wav", str(tmp_path / "settings" / "b.wav")]
+    names += [f"{folder}/../settings/b.wav", "../set/clips/a.wav"]
+    jsonl(folder, *(row(name, f"t{start}", start=start / 4, end=(start + 1) / 4) for start, name in enumerate(names)))
+    monkeypatch.chdir(tmp_path)
+    for location in (folder, Path("set")):
+        data = read(location, reader)
+        found = [(one.recording, one.text, one.continues) for one in data.segments]
+        clip = location / "clips" / "a.wav"
+        assert found == [(clip, "t0", False), (clip, "t1", True), (clip, "t2", True)]
+        kind = "path outside of the folder"
+        assert troubles(data) == [(f"metadata.jsonl:{line}", kind) for line in (4, 5, 6)]
+        details = [problem.detail for problem in data.problems]
+        assert ["is absolute, and not below" in detail for detail in details] == [True, True, False]
+        assert all("outside = true" in detail for detail in details)
+
+
+def test_tasks_are_known_by_other_words(tmp_path: Path, reader: AudioReader) -> None:
+    tone(tmp_path / "a.wav", 2.0)
+    tasks = ("Transcribe", " asr", "ASR", "ast", "s2t_translation", "Translate", "Dance")
+    data = read(jsonl(tmp_path, *(row("a.wav", task, task=task) for task in tasks)), reader)
+    found = {one.text: one.task for one in data.segments}
+    expected = dict.fromkeys(("Transcribe", "asr", "ASR"), "transcribe")
+    assert found == expected | dict.fromkeys(("ast", "s2t_translation", "Translate"), "translate")
+    assert [problem.detail for problem in data.problems] == ["the task is 'Dance', not one of transcribe, translate"]
 
 
 @pytest.mark.parametrize(("block_bytes", "part_bytes"), [(200, 200), (200, 4000), (1500, 120)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,9 +13,13 @@ import soundfile
 
 from tests.hub_client import connected
 from tests.hub_server import Hub
+from whispertune.prepare.engines import ENGINES, Tell
+from whispertune.prepare.job import write_shard
+from whispertune.prepare.run import prepare_dataset
 from whispertune.recipe import Recipe, parse_recipe
 
 RATE_HZ = 16_000
+SHARD_S = 300.0  # no shard is smaller, where there is so much
 WORDS = ["ett", "två", "tre", "fyra", "fem", "sex", "sju", "åtta", "nio", "tio", "elva", "tolv"]
 
 
@@ -55,6 +60,38 @@ def recipe_of(train: Path, dev: Path | None = None, **more: object) -> Recipe:
     return parse_recipe({"model": "none", "language": "sv", "data": data} | more)
 
 
+def hashes(out: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((out / "data").iterdir())}
+
+
+def long_manifest(folder: Path, minutes: float) -> Path:
+    """Stretches of a few files, named again and again: enough of them for several shards, no two alike."""
+    folder.mkdir(parents=True)
+    for number in range(4):
+        soundfile.write(folder / f"{number}.wav", voice(40.0, 100 + number), RATE_HZ, subtype="PCM_16")
+    with (folder / "metadata.jsonl").open("w", encoding="utf-8") as lines:
+        for row in range(round(minutes * 6)):
+            start_s = (row // 4) * 0.25 % 30
+            text = f"rad {row} i en lång lista"
+            told = {"file_name": f"{row % 4}.wav", "text": text, "start": start_s, "end": start_s + 10.0}
+            lines.write(json.dumps(told) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty minutes: four shards."""
+    return long_manifest(tmp_path_factory.mktemp("long") / "data", 4 * SHARD_S / 60)
+
+
+@pytest.fixture(scope="session")
+def whole(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset of it, made in one go."""
+    out = tmp_path_factory.mktemp("whole") / "dataset"
+    prepare_dataset(recipe_of(manifest), out, processes=2)
+    return out
+
+
 @pytest.fixture
 def talks(tmp_path: Path) -> Path:
     """Two recordings: cues that touch, short and long pauses between them, quiet in front."""
@@ -64,6 +101,18 @@ def talks(tmp_path: Path) -> Path:
     talk(folder, "opening", cues, 75.0, seed=1)
     talk(folder / "day2", "closing", [(0.0, 2.0), (2.5, 5.0), (5.02, 7.7)], 8.0, seed=2)
     return folder
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The jobs of the local engine without processes of their own, for tests of what is in a dataset."""
+
+    def run_here(work: Path, shards: Sequence[int], processes: int, tell: Tell) -> None:
+        for number in shards:
+            record = write_shard(work, number, lambda rows, seconds: None)
+            tell(number, record.rows, record.seconds, True)
+
+    monkeypatch.setitem(ENGINES, "local", run_here)
 
 
 @pytest.fixture

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from tests.prepare.conftest import RATE_HZ, clips, recipe_of, talk, voice
+from tests.prepare.conftest import RATE_HZ, clips, hashes, recipe_of, talk, voice
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import SourceSpec
 from whispertune.data.sources import open_source
@@ -26,46 +22,13 @@ from whispertune.data.table import as_table
 from whispertune.errors import DataError, InputError
 from whispertune.prepare.prepared import Prepared
 from whispertune.prepare.run import parse_part, prepare_dataset
-from whispertune.recipe import save_recipe
-from whispertune.reporting import Reporter
+from whispertune.recipe import parse_recipe
 
 SHARD_S = 300.0  # no shard is smaller, where there is so much
 
 
-def hashes(out: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((out / "data").iterdir())}
-
-
 def dropped(out: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (out / "dropped.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def long_manifest(folder: Path, minutes: float) -> Path:
-    """Stretches of a few files, named again and again: enough of them for several shards, no two alike."""
-    folder.mkdir(parents=True)
-    for number in range(4):
-        soundfile.write(folder / f"{number}.wav", voice(40.0, 100 + number), RATE_HZ, subtype="PCM_16")
-    with (folder / "metadata.jsonl").open("w", encoding="utf-8") as lines:
-        for row in range(round(minutes * 6)):
-            start_s = (row // 4) * 0.25 % 30
-            text = f"rad {row} i en lång lista"
-            told = {"file_name": f"{row % 4}.wav", "text": text, "start": start_s, "end": start_s + 10.0}
-            lines.write(json.dumps(told) + "\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty minutes: four shards."""
-    return long_manifest(tmp_path_factory.mktemp("long") / "data", 4 * SHARD_S / 60)
-
-
-@pytest.fixture(scope="module")
-def whole(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The dataset of it, made in one go."""
-    out = tmp_path_factory.mktemp("whole") / "dataset"
-    prepare_dataset(recipe_of(manifest), out, processes=2)
-    return out
 
 
 def test_a_dataset_loads_as_it_is(talks: Path, tmp_path: Path) -> None:
@@ -100,6 +63,7 @@ def _file(data: bytes) -> object:
     return io.BytesIO(data)
 
 
+@pytest.mark.usefixtures("here")
 def test_nothing_in_it_names_this_machine(talks: Path, tmp_path: Path) -> None:
     talk(talks, "broken", [(0.5, 2.0), (2.0, 1.0), (900.0, 910.0)], 3.0, seed=9)
     (talks / "lonely.vtt").write_text("WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nhej\n", encoding="utf-8")
@@ -114,6 +78,7 @@ def test_nothing_in_it_names_this_machine(talks: Path, tmp_path: Path) -> None:
     assert {row["recording"] for row in rows} == {"opening.flac", "broken.flac", "day2/closing.flac"}
 
 
+@pytest.mark.usefixtures("here")
 def test_the_card_says_what_is_there(talks: Path, tmp_path: Path) -> None:
     out = tmp_path / "my-data"
     prepare_dataset(recipe_of(talks), out)
@@ -124,6 +89,7 @@ def test_the_card_says_what_is_there(talks: Path, tmp_path: Path) -> None:
     assert "license" not in card
 
 
+@pytest.mark.usefixtures("here")
 def test_times_chains_and_texts_are_those_of_the_source(talks: Path, tmp_path: Path, reader: AudioReader) -> None:
     out = tmp_path / "dataset"
     prepare_dataset(recipe_of(talks), out)
@@ -139,6 +105,7 @@ def test_times_chains_and_texts_are_those_of_the_source(talks: Path, tmp_path: P
     np.testing.assert_array_equal(table.continues, expected)
 
 
+@pytest.mark.usefixtures("here")
 def test_rows_that_only_the_audio_gives_away_are_left_out_by_reason(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     clips(folder, 10, 1.5, seed=60)
@@ -164,6 +131,7 @@ def test_too_many_bad_rows_end_it(tmp_path: Path) -> None:
     assert prepare_dataset(loosened, tmp_path / "out").splits[0].rows == 9
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(("policy", "rows"), [("error", None), ("drop", 7), ("allow", 8)])
 def test_audio_of_dev_in_train(policy: str, rows: int | None, tmp_path: Path) -> None:
     """Another file of the same samples, with another text: only the audio tells."""
@@ -185,6 +153,7 @@ def test_audio_of_dev_in_train(policy: str, rows: int | None, tmp_path: Path) ->
         assert "metadata.jsonl:6" in str(ids[0])
 
 
+@pytest.mark.usefixtures("here")
 def test_a_row_dropped_from_a_chain_ends_it(tmp_path: Path, reader: AudioReader) -> None:
     """Of two recordings that share the audio of a cue the second loses it, and its chain goes on behind it."""
     shared = voice(2.0, 5)
@@ -203,6 +172,7 @@ def test_a_row_dropped_from_a_chain_ends_it(tmp_path: Path, reader: AudioReader)
     np.testing.assert_array_equal(heard, samples[round((6.0 - last.lead_s) * RATE_HZ) : 8 * RATE_HZ])
 
 
+@pytest.mark.usefixtures("here")
 def test_shards_are_known_before_and_the_same_whoever_writes_them(manifest: Path, whole: Path, tmp_path: Path) -> None:
     """In parts, in any order: the last one completes the dataset."""
     assert len(hashes(whole)) == 4
@@ -215,12 +185,28 @@ def test_shards_are_known_before_and_the_same_whoever_writes_them(manifest: Path
     assert not (tmp_path / "out" / ".work").exists()
 
 
-def test_two_at_once_write_one_dataset(manifest: Path, whole: Path, tmp_path: Path) -> None:
-    recipe, out = _saved(manifest, tmp_path)
-    running = [_start(recipe, out, part=f"({n}, 2)") for n in (1, 2)]
-    told = [process.communicate(timeout=300) for process in running]
-    assert [process.returncode for process in running] == [0, 0], told
-    assert hashes(out) == hashes(whole)
+@pytest.mark.usefixtures("here")
+def test_sources_of_one_name_stay_two(tmp_path: Path) -> None:
+    """In the card, in the rows, and in what was left out; a source that is there twice is one."""
+    for number, folder in enumerate(("x", "y")):
+        clips(tmp_path / folder / "train", 4, 1.5, seed=60 + 10 * number, name=folder)
+        soundfile.write(tmp_path / folder / "train" / f"{folder}1.wav", np.zeros(24_000, np.int16), RATE_HZ)
+    clips(tmp_path / "talks", 4, 1.5, seed=90)
+    tables = [
+        {"source": str(tmp_path / "talks"), "limit_rows": 2},
+        *({"source": str(tmp_path / folder / "train")} for folder in ("x", "y")),
+        {"source": str(tmp_path / "talks")},
+    ]
+    data = {"train": tables, "max_bad_share": 0.5}
+    out = tmp_path / "out"
+    prepare_dataset(parse_recipe({"model": "none", "language": "sv", "data": data}), out)
+    card = (out / "README.md").read_text(encoding="utf-8")
+    rows = pq.read_table(next((out / "data").iterdir()), columns=["source"])["source"].to_pylist()
+    names = ["train (data.train.1)", "train (data.train.2)"]
+    assert Counter(rows) == {"talks": 4, names[0]: 3, names[1]: 3}
+    assert all(f"| {name} | 3 | 0.00 |" in card for name in names)
+    silent = [row for row in dropped(out) if row["kind"] == "no speech"]
+    assert [row["source"] for row in silent] == names
 
 
 def test_done_again_does_nothing(manifest: Path, whole: Path, tmp_path: Path) -> None:
@@ -246,6 +232,7 @@ def test_a_changed_recipe_or_other_data_is_an_error(manifest: Path, whole: Path,
         prepare_dataset(recipe_of(changed), tmp_path / "out")
 
 
+@pytest.mark.usefixtures("here")
 def test_a_begun_dataset_of_another_recipe_is_an_error_too(manifest: Path, tmp_path: Path) -> None:
     prepare_dataset(recipe_of(manifest), tmp_path / "out", part=(1, 4), processes=1)
     with pytest.raises(DataError, match=r"holds a dataset of another recipe .*windows.max_gap_s was 5.0, is 2.0"):
@@ -256,8 +243,17 @@ def test_a_damaged_dataset_is_named(manifest: Path, whole: Path, tmp_path: Path)
     shutil.copytree(whole, tmp_path / "out")
     path = tmp_path / "out" / "data" / "train-00002-of-00004.parquet"
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(DataError, match=r"00002-of-00004.parquet: is not what was written"):
+    with pytest.raises(DataError, match=r"00002-of-00004.parquet: is not what was written\n.*remove \S+/out and run"):
         prepare_dataset(recipe_of(manifest), tmp_path / "out")
+
+
+def test_shards_of_an_earlier_dataset_never_stand_beside_new_ones(manifest: Path, whole: Path, tmp_path: Path) -> None:
+    """The mark is gone, and with it what would tell them from others."""
+    shutil.copytree(whole, tmp_path / "out")
+    (tmp_path / "out" / "prepare.json").unlink()
+    with pytest.raises(InputError, match=r"has data/ but no prepare.json[\s\S]*remove this folder"):
+        prepare_dataset(recipe_of(manifest, clean={"case": "lower"}), tmp_path / "out")
+    assert hashes(tmp_path / "out") == hashes(whole)
 
 
 def test_a_folder_with_other_things_is_left_alone(talks: Path, tmp_path: Path) -> None:
@@ -271,99 +267,3 @@ def test_a_folder_with_other_things_is_left_alone(talks: Path, tmp_path: Path) -
 def test_parts_that_are_none(text: str) -> None:
     with pytest.raises(InputError, match="is no part"):
         parse_part(text)
-
-
-_SCRIPT = """
-import sys
-from pathlib import Path
-from whispertune.errors import WhispertuneError
-from whispertune.prepare.run import prepare_dataset
-from whispertune.recipe import load_recipe
-try:
-    prepare_dataset(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), processes=2, part={part})
-except WhispertuneError as error:
-    print(error, file=sys.stderr)
-    sys.exit(error.exit_code)
-"""
-
-
-def _saved(data: Path, folder: Path) -> tuple[Path, Path]:
-    save_recipe(recipe_of(data), folder / "recipe.toml")
-    return folder / "recipe.toml", folder / "out"
-
-
-def _start(recipe: Path, out: Path, part: str = "(1, 1)") -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", _SCRIPT.format(part=part), str(recipe), str(out)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-
-
-def _first_shard(running: subprocess.Popen[str], out: Path) -> dict[Path, int]:
-    """The finished shards, as soon as there is one while others are being written."""
-    while running.poll() is None:
-        found = sorted((out / ".work" / "shards").glob("train-*.json"))
-        partial = list((out / ".work" / "shards").glob(".*.partial"))
-        if found and partial:
-            shards = [path.with_suffix(".parquet") for path in found]
-            return {path: path.stat().st_mtime_ns for path in shards}
-        time.sleep(0.005)
-    pytest.fail(f"it ended before it could be stopped: {running.stderr and running.stderr.read()}")
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 3), (signal.SIGTERM, 3)])
-def test_stopped_in_the_middle_it_goes_on_where_it_was(
-    number: signal.Signals, code: int, manifest: Path, whole: Path, tmp_path: Path
-) -> None:
-    recipe, out = _saved(manifest, tmp_path)
-    running = _start(recipe, out)
-    finished = _first_shard(running, out)
-    running.send_signal(number)
-    _, told = running.communicate(timeout=60)
-    assert running.returncode == code, told
-    if code == 3:
-        assert "of 4 shards are finished" in told
-    assert not (out / "prepare.json").exists()
-    inodes = {path.name: path.stat().st_ino for path in finished}
-    lines = Said()
-    prepare_dataset(recipe_of(manifest), out, processes=2, reporter=lines)
-    assert any("shards are finished already" in line for line in lines.said)
-    assert hashes(out) == hashes(whole)
-    for name, inode in inodes.items():  # renamed, not written again
-        assert (out / "data" / name).stat().st_ino == inode
-
-
-def test_a_process_that_dies_is_an_error_and_what_is_finished_is_kept(
-    manifest: Path, whole: Path, tmp_path: Path
-) -> None:
-    """As the system ends one where memory runs out."""
-    recipe, out = _saved(manifest, tmp_path)
-    running = _start(recipe, out)
-    _first_shard(running, out)
-    partial = next((out / ".work" / "shards").glob(".*.partial"))  # .NAME.HOST.PID.partial
-    os.kill(int(partial.name.split(".")[-2]), signal.SIGKILL)
-    _, told = running.communicate(timeout=60)
-    assert running.returncode == 1, told
-    assert "was killed by signal 9" in told
-    assert "run the same command again" in told
-    prepare_dataset(recipe_of(manifest), out, processes=2)
-    assert hashes(out) == hashes(whole)
-
-
-class Said(Reporter):
-    """Keeps what is told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-
-def test_a_finished_shard_that_was_damaged_is_written_again(manifest: Path, whole: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    prepare_dataset(recipe_of(manifest), out, part=(1, 2), processes=2)
-    for path, change in zip(sorted((out / ".work" / "shards").glob("*.parquet")), (b"", None), strict=True):
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1  # one bit, in the audio
-        path.write_bytes(data if change is None else change)
-    prepare_dataset(recipe_of(manifest), out, processes=2)
-    assert hashes(out) == hashes(whole)

@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.hub_server import Hub
-from tests.prepare.conftest import clips, recipe_of, talk
-from tests.prepare.test_prepare import long_manifest
+from tests.prepare.conftest import clips, long_manifest, recipe_of, talk
 from whispertune.cli.prepare import prepare
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import SourceSpec
@@ -121,6 +120,7 @@ def table_of(dataset: Path) -> list[dict[str, object]]:
     return [{name: value for name, value in row.items() if name not in own} for row in rows]
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_dataset_of_a_dataset_is_the_same(streaming: bool, talks: Path, tmp_path: Path) -> None:
     """Audio, what is before it, chains and times; streamed too."""
@@ -131,6 +131,7 @@ def test_a_dataset_of_a_dataset_is_the_same(streaming: bool, talks: Path, tmp_pa
     assert table_of(tmp_path / "two") == table_of(tmp_path / "one")
 
 
+@pytest.mark.usefixtures("here")
 def test_a_stream_with_a_limit_is_one_shard(dataset: Path, tmp_path: Path) -> None:
     recipe = parse_recipe({"model": "none", "data": {"train": [streamed(f"dataset:{dataset}:train", limit_rows=35)]}})
     (split,) = prepare_dataset(recipe, tmp_path / "out").splits
@@ -138,6 +139,7 @@ def test_a_stream_with_a_limit_is_one_shard(dataset: Path, tmp_path: Path) -> No
     assert texts(tmp_path / "out", "train") == texts(dataset, "train")[:35]
 
 
+@pytest.mark.usefixtures("here")
 def test_streams_stand_beside_other_sources(dataset: Path, tmp_path: Path, reader: AudioReader) -> None:
     talk(tmp_path / "talks", "a", [(1.0, 3.0), (3.5, 5.5), (6.0, 8.0)], 9.0, seed=20)
     data = {"train": [streamed(f"dataset:{dataset}:train"), {"source": str(tmp_path / "talks")}]}
@@ -149,6 +151,7 @@ def test_streams_stand_beside_other_sources(dataset: Path, tmp_path: Path, reade
     assert np.flatnonzero(table.continues).tolist() == [1, 2]
 
 
+@pytest.mark.usefixtures("here")
 def test_the_command(talks: Path, tmp_path: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     save_recipe(recipe_of(talks), tmp_path / "recipe.toml")
     prepare(tmp_path / "recipe.toml", ["clean.case=lower"], out=tmp_path / "out", push="me/talks")

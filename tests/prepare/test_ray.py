@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import subprocess
@@ -13,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.prepare.conftest import recipe_of
-from tests.prepare.test_prepare import long_manifest
+from tests.prepare.conftest import hashes, recipe_of
 from whispertune.errors import InputError
 from whispertune.prepare.run import prepare_dataset
 from whispertune.recipe import save_recipe
@@ -46,10 +44,6 @@ def _needs_ray() -> None:
         pytest.skip("Ray is not installed")
 
 
-def hashes(out: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((out / "data").iterdir())}
-
-
 @pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
     """No cluster but one's own: Ray notes the last one in its folder, whose path must be short."""
@@ -59,16 +53,16 @@ def environment() -> Iterator[dict[str, str]]:
         yield own | {"RAY_TMPDIR": folder}
 
 
-def test_two_nodes_write_what_one_machine_writes(tmp_path: Path, environment: dict[str, str]) -> None:
-    data = long_manifest(tmp_path / "data", 15)
-    save_recipe(recipe_of(data), tmp_path / "recipe.toml")
+def test_two_nodes_write_what_one_machine_writes(
+    manifest: Path, whole: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    save_recipe(recipe_of(manifest), tmp_path / "recipe.toml")
     command = [sys.executable, "-W", "ignore", "-c", _SCRIPT, str(tmp_path / "recipe.toml"), str(tmp_path / "ray")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "complete True 3" in done.stdout
+    assert "complete True 4" in done.stdout
     assert "nodes 2" in done.stdout
-    prepare_dataset(recipe_of(data), tmp_path / "local", processes=2)
-    assert hashes(tmp_path / "ray") == hashes(tmp_path / "local")
+    assert hashes(tmp_path / "ray") == hashes(whole)
 
 
 def test_without_a_cluster_it_says_how_to_start_one(environment: dict[str, str]) -> None:

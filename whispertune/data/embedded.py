@@ -4,7 +4,8 @@
     data = containers.load(Embedded(Path("train-00000.parquet"), 17, "audio", "clip17.mp3"))  # b"ID3..."
 
 Arrow files (as the `datasets` cache writes them, streams too) are mapped into memory: a row costs nothing else.
-Of Parquet files the row group is read, of the one column, and the last one is kept: rows in order cost little.
+Of Parquet files the row group is read, of the one column, and the last one is kept: rows in order cost little. One
+that unpacks to far more than it takes in the file is an error, before the memory is full of it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 GROUPS_BYTES = 64 << 20  # of row groups that are kept: what a block of a stream, or a small dataset, is drawn from
 OPEN_CONTAINERS = 16
+GROUP_LIMIT_BYTES = 512 << 20  # what a row group may hold, or so many times what it takes in the file:
+GROUP_LIMIT_TIMES = 100
+BATCH_ROWS = 8  # of a row group, decoded at a time
 ARROW_MAGIC, PARQUET_MAGIC = b"ARROW1", b"PAR1"  # an Arrow stream has none
 
 _FIX_CONTAINER = "download or prepare it again"
@@ -135,7 +139,19 @@ class _ParquetColumn:
         self.ends = list(accumulate(self._file.metadata.row_group(group).num_rows for group in groups))
 
     def read(self, group: int) -> pa.ChunkedArray:
-        return _audio_bytes(self._file.read_row_group(group, columns=[self._column]).column(0))
+        import pyarrow as pa
+
+        metadata = self._file.metadata.row_group(group)
+        chunks = (metadata.column(number) for number in range(metadata.num_columns))
+        chunk = next(chunk for chunk in chunks if chunk.path_in_schema == self._column)
+        limit_bytes = max(GROUP_LIMIT_BYTES, GROUP_LIMIT_TIMES * chunk.total_compressed_size)
+        _check_size(chunk.total_uncompressed_size, limit_bytes)
+        parts, size_bytes = [], 0
+        for batch in self._file.iter_batches(BATCH_ROWS, row_groups=[group], columns=[self._column], use_threads=False):
+            parts.append(_audio_bytes(batch.column(0)))
+            size_bytes += parts[-1].nbytes
+            _check_size(size_bytes, limit_bytes)  # a value said once in the file may stand in every row
+        return pa.chunked_array(parts)
 
 
 _Column = _ArrowColumn | _ParquetColumn
@@ -145,6 +161,11 @@ def _open(path: str, column: str) -> _Column:
     with open(path, "rb") as file:
         is_parquet = file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
     return _ParquetColumn(path, column) if is_parquet else _ArrowColumn(path, column)
+
+
+def _check_size(size_bytes: int, limit_bytes: int) -> None:
+    if size_bytes > limit_bytes:
+        raise OSError(f"its row group unpacks to more than {limit_bytes >> 20} MiB, far more than its file holds")
 
 
 def _check(schema: pa.Schema, column: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +21,12 @@ from numpy.typing import NDArray
 
 from whispertune.data.audio import SAMPLE_RATE_HZ, AudioReader
 from whispertune.data.segments import Embedded, Joined, Part, Problem, Recording, Segment, SourceData, SourceSpec
+from whispertune.data.sources.hub_rows import TASKS
+from whispertune.data.sources.rows import LONGEST_S, ROUNDING_S, Trouble
 from whispertune.data.streams import Stream
 from whispertune.data.table import SegmentTable
 from whispertune.errors import DataError
+from whispertune.languages import LANGUAGE_NAMES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,18 +52,17 @@ def is_dataset(path: Path) -> bool:
 
 
 def read_dataset(spec: SourceSpec, audio: AudioReader) -> SourceData:
-    """All rows of a split."""
-    return SourceData(_limited(_table(_shards(spec)), spec))
+    """All rows of a split; those that cannot be used are Problems."""
+    rows = _rows(_shards(spec)).limited(spec)
+    return SourceData(rows.table, tuple(rows.problems.values()))
 
 
 def stream_dataset(spec: SourceSpec, audio: AudioReader) -> Stream:
     """The rows of a split, each shard's read when it is opened; with a limit all of them are one shard."""
-    import pyarrow.parquet as pq
-
     files = _shards(spec)
     if spec.limit_rows is not None or spec.limit_hours is not None:
-        return _ShardStream(spec, (files,), (len(_limited(_table(files), spec)),))
-    return _ShardStream(spec, tuple((file,) for file in files), tuple(pq.read_metadata(f).num_rows for f in files))
+        return _ShardStream(spec, (files,), (_rows(files).limited(spec).count,))
+    return _ShardStream(spec, tuple((file,) for file in files), tuple(_count(file) for file in files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,43 @@ class _ShardStream:
 
     def open(self, shard: int, skip: int = 0) -> Iterator[Segment | Problem]:
         """The rows of one shard; their audio stays in its file until it is read."""
-        table = _limited(_table(self.shards[shard]), self.spec)
-        return (table[row] for row in range(skip, len(table)))
+        return _rows(self.shards[shard]).limited(self.spec).items(skip)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows in their order: those that can be used, with the number of each, and the others as Problems by number."""
+
+    table: SegmentTable
+    numbers: NDArray[np.int64]
+    problems: dict[int, Problem]
+
+    @property
+    def count(self) -> int:
+        return len(self.numbers) + len(self.problems)
+
+    def items(self, skip: int) -> Iterator[Segment | Problem]:
+        """One a row, behind the first `skip`."""
+        used = int(np.searchsorted(self.numbers, skip))
+        for number in range(skip, self.count):
+            if problem := self.problems.get(number):
+                yield problem
+            else:
+                yield self.table[used]
+                used += 1
+
+    def limited(self, spec: SourceSpec) -> _Rows:
+        """The first rows, as many that can be used as the spec allows."""
+        used = len(self.table) if spec.limit_rows is None else min(len(self.table), spec.limit_rows)
+        if spec.limit_hours is not None:
+            until_s = np.cumsum(self.table.durations_s)
+            hours = np.searchsorted(until_s, spec.limit_hours * 3600 + TIME_TOLERANCE_S, side="right")
+            used = min(used, int(hours))
+        if used == len(self.table):
+            return self
+        end = self.numbers[used]
+        problems = {number: problem for number, problem in self.problems.items() if number < end}
+        return _Rows(self.table[:used], self.numbers[:used], problems)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -122,26 +160,33 @@ class _Chains:
         return Embedded(self.files[file], row - int(self.file_starts[file]), column, name)
 
 
-def _table(files: Sequence[Path]) -> SegmentTable:
+def _rows(files: Sequence[Path]) -> _Rows:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    tables = []
-    for file in files:
-        try:
-            tables.append(pq.read_table(file, columns=[*_COLUMNS, *_NUMBERS]))
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"is no shard that can be read ({error})", where=str(file), fix=_FIX) from error
+    tables = [_read(file) for file in files]
     if not tables:
-        return SegmentTable.of(())
+        return _Rows(SegmentTable.of(()), np.array([], dtype=np.int64), {})
+    starts = np.cumsum([0, *(table.num_rows for table in tables)], dtype=np.int64)
     rows = pa.concat_tables(tables)
-    text = {name: rows[name].cast(pa.large_string()).combine_chunks() for name in _COLUMNS}
-    number = {name: rows[name].combine_chunks().to_numpy(zero_copy_only=False) for name in _NUMBERS}
+    problems: dict[int, Problem] = {}
+    for number, trouble in sorted(_troubles(rows).items()):
+        shard = int(np.searchsorted(starts, number, side="right")) - 1
+        problems[number] = Problem(f"{files[shard]} row {number - starts[shard]}", *trouble)
+    used = np.ones(rows.num_rows, dtype=np.bool_)
+    used[list(problems)] = False
+    return _Rows(_table(rows, files, starts[:-1], used).where(used), np.flatnonzero(used), problems)
+
+
+def _table(rows: pa.Table, files: Sequence[Path], starts: NDArray[np.int64], used: NDArray[np.bool_]) -> SegmentTable:
+    """All rows; times of those that cannot be used are 0, and they are linked with no other."""
+    text = {name: rows[name].combine_chunks() for name in _COLUMNS}
+    number = {name: np.where(used, _numbers(rows, name), 0.0) for name in _NUMBERS}
     coded = {name: text[name].dictionary_encode() for name in ("language", "task", "speaker")}
     continues = _linked(number, text["recording"], coded)
+    continues[1:] &= used[1:] & used[:-1]
     chains = _Chains(
         files=tuple(files),
-        file_starts=np.cumsum([0, *(table.num_rows for table in tables[:-1])], dtype=np.int64),
+        file_starts=starts,
         starts=np.append(np.flatnonzero(~continues), len(continues)),
         ids=text["id"],
         names=text["recording"],
@@ -165,6 +210,79 @@ def _table(files: Sequence[Path]) -> SegmentTable:
     )
 
 
+@contextmanager
+def _told(file: Path) -> Iterator[None]:
+    """What Arrow says of a file that it cannot read, as one line."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        said = str(error).partition("\n")[0]
+        raise DataError(f"is no shard that can be read ({said})", where=str(file), fix=_FIX) from error
+
+
+def _count(file: Path) -> int:
+    """The rows of a shard, which has all columns."""
+    import pyarrow.parquet as pq
+
+    with _told(file):
+        metadata, names = pq.read_metadata(file), pq.read_schema(file).names
+    if missing := [name for name in ("audio", "before", *_COLUMNS, *_NUMBERS) if name not in names]:
+        raise DataError(f"is no shard of a prepared dataset: it has no {', '.join(missing)}", where=str(file), fix=_FIX)
+    return int(metadata.num_rows)
+
+
+def _read(file: Path) -> pa.Table:
+    """All columns but the audio, of the types that they should have."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    _count(file)
+    kinds = [(name, pa.large_string()) for name in _COLUMNS] + [(name, pa.float64()) for name in _NUMBERS]
+    with _told(file):
+        table = pq.read_table(file, columns=[name for name, _ in kinds])
+        table.validate(full=True)  # strings that are not UTF-8
+        arrays = [table[name].cast(kind) for name, kind in kinds]
+    return pa.table(arrays, names=[name for name, _ in kinds])
+
+
+def _numbers(rows: pa.Table, name: str) -> NDArray[np.float64]:
+    """A column, nan where it is null."""
+    return np.asarray(rows[name].to_numpy(), dtype=np.float64)
+
+
+def _troubles(rows: pa.Table) -> dict[int, Trouble]:
+    """The first thing that is wrong with each row that cannot be used: anybody may have written it."""
+    found: dict[int, Trouble] = {}
+    for kind, name, wrong in _checks(rows):
+        for number in np.flatnonzero(wrong):
+            found.setdefault(int(number), (kind, f"{name} is {rows[name][int(number)].as_py()!r:.60}"))
+    return found
+
+
+def _checks(rows: pa.Table) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    """A kind of trouble, the column that it stands in, and the rows that have it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in (*_COLUMNS, *_NUMBERS):
+        if name != "speaker":
+            yield "malformed row", name, rows[name].is_null().to_numpy()
+    yield "empty text", "text", pc.equal(pc.utf8_trim_whitespace(rows["text"]), "").fill_null(True).to_numpy()
+    for name, known in (("language", LANGUAGE_NAMES), ("task", TASKS)):
+        kinds = pa.array(list(known), pa.large_string())
+        yield f"unknown {name}", name, ~pc.is_in(rows[name], kinds).to_numpy()
+    start_s, end_s, before_s = (_numbers(rows, name) for name in ("start_s", "end_s", "before_s"))
+    for name in _NUMBERS:
+        number = _numbers(rows, name)
+        yield "wrong times", name, ~((number >= 0) & (number < np.inf))
+    yield "wrong times", "end_s", ~(start_s < end_s)
+    yield "wrong times", "before_s", ~(before_s <= start_s + TIME_TOLERANCE_S)
+    with np.errstate(invalid="ignore"):
+        yield "longer than 30 s", "end_s", end_s - start_s > LONGEST_S + ROUNDING_S
+
+
 def _linked(number: dict[str, NDArray[np.float64]], names: pa.Array, coded: dict[str, pa.Array]) -> NDArray[np.bool_]:
     """Which rows do follow the one before them: somebody may have filtered or shuffled since."""
     count = len(names)
@@ -178,15 +296,6 @@ def _linked(number: dict[str, NDArray[np.float64]], names: pa.Array, coded: dict
         codes = column.indices.to_numpy(zero_copy_only=False)
         linked[1:] &= codes[1:] == codes[:-1]
     return linked
-
-
-def _limited(table: SegmentTable, spec: SourceSpec) -> SegmentTable:
-    """The first rows, as many as the spec allows."""
-    rows = len(table) if spec.limit_rows is None else min(len(table), spec.limit_rows)
-    if spec.limit_hours is not None:
-        until_s = np.cumsum(table.durations_s)
-        rows = min(rows, int(np.searchsorted(until_s, spec.limit_hours * 3600 + TIME_TOLERANCE_S, side="right")))
-    return table if rows == len(table) else table[:rows]
 
 
 _FIX = "fetch it again, or write it again with: whispertune prepare"

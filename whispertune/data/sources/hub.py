@@ -8,6 +8,7 @@ Audio is never decoded by the library; rows without text or audio, or too long f
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,7 +151,7 @@ def _rows(
         recording: Recording | None = None
         if size:
             recording = Embedded(file, first + number, columns.audio, name)
-        elif path and put_there(path) and Path(path).is_file():  # a folder of audio, downloaded file by file
+        elif path and put_there(path) and os.path.isfile(path):  # a folder of audio, downloaded file by file
             recording = Path(path)
         own = {column: of_all[number] for column, of_all in values.items()}
         rows.append(Row(behind + first + number, own, recording, size or 0))

@@ -60,10 +60,11 @@ class Place:
         """
         from huggingface_hub import constants
 
-        if self.builder.info.builder_name != "audiofolder" or ".." in re.split(r"[/\\\\]", path):
+        if self.builder.info.builder_name != "audiofolder" or "\0" in path or ".." in re.split(r"[/\\]", path):
             return False
-        if re.match(rf"(zip://((?!::).)+::)?{re.escape(self.path)}@[^:]+$", path):
-            return True
+        *archive, address = path.split("::")
+        if address.startswith(f"{self.path}@"):
+            return not archive or (len(archive) == 1 and archive[0].startswith("zip://"))
         cache = Path(constants.HF_HUB_CACHE) / f"datasets--{self.repo.replace('/', '--')}"
         return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(cache))
 

@@ -275,8 +275,9 @@ class _CsvLines:
 
 
 def _csv_rows(lines: _CsvLines, delimiter: str, *, quoted: bool) -> Iterator[tuple[int, list[str] | Trouble]]:
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+    reader = csv.reader(
+        lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True
+    )
     while True:
         line = lines.number
         try:
