@@ -96,11 +96,13 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=None)
     parser.add_argument("--work", type=Path, required=True, help="a folder for the data and the dataset")
     options = parser.parse_args()
-    data = options.work / "data"
+    data, out = options.work / f"data-{options.hours:g}h", options.work / "dataset"
+    if out.exists():
+        parser.error(f"{out} is there already: remove it, so that all of it is written")
     if not (data / "metadata.jsonl").exists():
         write_data(data, options.hours, options.files)
     recipe = write_recipe(options.work, data)
-    command = [sys.executable, "-m", "whispertune", "prepare", str(recipe), "--out", str(options.work / "dataset")]
+    command = [sys.executable, "-m", "whispertune", "prepare", str(recipe), "--out", str(out)]
     command += ["--json", *(["--processes", str(options.processes)] if options.processes else [])]
     started, rss, cpu_s = time.monotonic(), [], 0.0
     running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -124,6 +126,7 @@ def main() -> None:
                 "seconds": round(seconds, 1),
                 "hours_a_second": round(hours / seconds, 3),
                 "cores_used": round(cpu_s / seconds, 2),
+                "cpu_seconds_an_hour": round(cpu_s / hours, 2),
                 "peak_rss_mb": round(max(rss) / 1e6),
                 "peak_rss_mb_by_quarter": [round(each / 1e6) for each in quarters],
                 "load_average": os.getloadavg()[0],

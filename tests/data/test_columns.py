@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from whispertune.data.captions import clean_text
 from whispertune.data.segments import Problem, Segment, SourceData, SourceSpec
 from whispertune.data.sources.cells import cleaned, mapped, text_column, time_column
 from whispertune.data.sources.columns import RawRows, judge
+from whispertune.data.sources.manifest import read_manifest
 from whispertune.data.sources.rows import Spoken, link_columns, linked
 from whispertune.errors import DataError
 
@@ -246,3 +248,35 @@ def test_any_rows_are_used_or_named(
         assert 0 <= segment.start_s < segment.end_s <= (3.0 if segment.recording.name == "a.wav" else 5.0)
         assert 0 <= segment.lead_s <= segment.start_s
         assert segment.text
+
+
+@pytest.mark.parametrize(
+    ("change", "lead_s"),
+    [
+        ({"text": ""}, 0.2),  # it is heard until 8.8 s, and nothing follows the first
+        ({"task": "sing"}, 0.2),
+        ({"start": "abc"}, 0.0),  # nobody knows when it is heard
+        ({"end": -5}, 0.0),
+        ("no JSON", 0.0),
+    ],
+)
+def test_what_is_said_in_a_row_that_goes_is_not_taken_for_silence(
+    tmp_path: Path, reader: AudioReader, change: dict[str, Any] | str, lead_s: float
+) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000 * 20), 16_000)
+    rows = [
+        {"file_name": "a.wav", "start": 1, "end": 5, "text": "first"},
+        {"file_name": "a.wav", "start": 5.2, "end": 8.8, "text": "second"},
+        {"file_name": "a.wav", "start": 9, "end": 12, "text": "third"},
+        {"file_name": "a.wav", "start": 12.5, "end": 14, "text": "fourth"},
+    ]
+    lines = [json.dumps(row) for row in rows]
+    lines[1] = change if isinstance(change, str) else json.dumps(rows[1] | change)
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    data = read_manifest(SourceSpec(str(tmp_path), language="en"), reader)
+    assert [(s.text, s.continues, round(s.lead_s, 3)) for s in data.segments] == [
+        ("first", False, 1.0),
+        ("third", False, lead_s),
+        ("fourth", True, 0.5),
+    ]
+    assert len(data.problems) == 1

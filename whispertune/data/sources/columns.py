@@ -23,6 +23,7 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.captions import clean_text
 from whispertune.data.segments import Problem, SourceData, SourceSpec
 from whispertune.data.sources.cells import cleaned, mapped, text_column, time_column
+from whispertune.data.sources.linking import behind_unknown, linked_table, placed
 from whispertune.data.sources.paths import Recordings, find_recordings, missing_files
 from whispertune.data.sources.rows import (
     END_TOLERANCE_S,
@@ -30,10 +31,8 @@ from whispertune.data.sources.rows import (
     ROUNDING_S,
     Trouble,
     language_of,
-    link_columns,
     time_trouble,
 )
-from whispertune.data.table import Files, SegmentTable
 from whispertune.errors import AudioError, DataError
 from whispertune.languages import code_of
 
@@ -72,7 +71,7 @@ class RawRows:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
+class Rows:
     """The columns of a manifest, cleaned."""
 
     raw: RawRows
@@ -114,21 +113,22 @@ def judge(raw: RawRows, spec: SourceSpec, audio: AudioReader) -> SourceData:
     until = _up_to_limits(measured, spec)
     used = ~troubles.bad
     used[until:] = False
-    table = _linked_table(rows, measured.end_s, formed, used)
+    heard = formed | placed(rows, troubles.found)
+    table = linked_table(rows, measured.end_s, heard, used, behind_unknown(rows, ~heard, used))
     return SourceData(table, _problems(rows, measured.end_s, troubles, until), () if few else (_note(rows),))
 
 
 # ------------------------------------------------------------------------------------------------ what rows say
 
 
-def _cleaned_rows(raw: RawRows, spec: SourceSpec, troubles: _Troubles) -> _Rows:
+def _cleaned_rows(raw: RawRows, spec: SourceSpec, troubles: _Troubles) -> Rows:
     lines = np.asarray(raw.lines, dtype=np.int64)
     count = len(lines)
     recordings = find_recordings(text_column(raw.audio), raw.root, outside=spec.outside)
     _check_recordings(recordings, raw, lines, troubles)
     start_s, end_s, duration_s = _check_times(raw, count, troubles)
     stated_end_s = np.where(np.isnan(end_s), np.nan_to_num(start_s, nan=0.0) + duration_s, end_s)
-    rows = _Rows(
+    rows = Rows(
         raw=raw,
         lines=lines,
         recordings=recordings,
@@ -189,7 +189,7 @@ def _wrong(name: str, values: Any, row: int) -> Trouble:
     return "wrong times", f"{name} is {value!r}, not seconds"
 
 
-def _check_words(rows: _Rows, spec: SourceSpec, troubles: _Troubles) -> None:
+def _check_words(rows: Rows, spec: SourceSpec, troubles: _Troubles) -> None:
     import pyarrow.compute as pc
 
     unknown = np.asarray(rows.languages.indices.is_null())
@@ -235,7 +235,7 @@ def _ids(raw: RawRows, lines: NDArray[np.int64]) -> pa.Array:
 class _Measured:
     """The ends of rows, once their recordings are looked at; rows that do not fit them get into trouble."""
 
-    def __init__(self, rows: _Rows, audio: AudioReader, troubles: _Troubles, *, check_all: bool) -> None:
+    def __init__(self, rows: Rows, audio: AudioReader, troubles: _Troubles, *, check_all: bool) -> None:
         self.rows, self.end_s, self.troubles = rows, rows.end_s.copy(), troubles
         self._audio, self._check_all = audio, check_all
         self._length_s = np.full(len(rows.recordings.paths), math.inf)  # of recordings not opened
@@ -308,54 +308,7 @@ def _up_to_limits(measured: _Measured, spec: SourceSpec) -> int:
 # ---------------------------------------------------------------------------------------------- what comes of it
 
 
-def _linked_table(
-    rows: _Rows, end_s: NDArray[np.float64], formed: NDArray[np.bool_], used: NDArray[np.bool_]
-) -> SegmentTable:
-    """Recording by recording, by task and language, by time; rows that cannot be used break a chain too."""
-    import pyarrow as pa
-
-    order = np.flatnonzero(formed)
-    codes = rows.recordings.codes[order]
-    by_language = _ranks(rows.languages, order)
-    chains = _ranks(rows.tasks, order) * len(rows.languages.dictionary) + by_language
-    chains[rows.whole[order]] = -1  # of two rows that are a whole recording each, neither follows the other
-    if not (np.diff(codes) > 0).all():
-        by_time = np.lexsort((np.where(rows.whole[order], 0.0, rows.start_s[order]), chains, codes))
-        order, codes, chains = order[by_time], codes[by_time], chains[by_time]
-    start_s, continues, lead_s = rows.start_s[order], np.zeros(len(order), dtype=np.bool_), np.zeros(len(order))
-    timed = chains >= 0
-    links = link_columns(codes[timed], chains[timed], start_s[timed], end_s[order][timed], used[order][timed])
-    start_s[timed], continues[timed], lead_s[timed] = links.start_s, links.continues, links.lead_s
-    kept = used[order]
-    order = order[kept]
-    unchanged = len(order) == len(rows.lines) and bool((np.diff(order) > 0).all())
-
-    def taken(column: pa.Array) -> pa.Array:
-        return column if unchanged else column.take(_indices(order))
-
-    files = pa.DictionaryArray.from_arrays(_indices(codes[kept].astype(np.int32)), rows.recordings.paths)
-    return SegmentTable(
-        ids=taken(rows.ids),
-        recordings=Files(files),
-        start_s=start_s[kept],
-        end_s=end_s[order],
-        texts=taken(rows.texts),
-        languages=taken(rows.languages),
-        tasks=taken(rows.tasks),
-        speakers=taken(rows.speakers),
-        continues=continues[kept],
-        lead_s=lead_s[kept],
-    )
-
-
-def _ranks(column: pa.DictionaryArray, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where the value of each of some rows stands among the values of the column, sorted."""
-    by_name = np.argsort(np.array(column.dictionary.to_pylist(), dtype=object))
-    ranks: NDArray[np.int64] = np.argsort(by_name).astype(np.int64)[np.asarray(column.indices.take(_indices(rows)))]
-    return ranks
-
-
-def _problems(rows: _Rows, end_s: NDArray[np.float64], troubles: _Troubles, until: int) -> tuple[Problem, ...]:
+def _problems(rows: Rows, end_s: NDArray[np.float64], troubles: _Troubles, until: int) -> tuple[Problem, ...]:
     """By line; of the malformed rows of this file those before the limit too."""
     prefix = f"{rows.raw.file}:"
     lines = rows.lines.tolist() if troubles.found else []
@@ -374,7 +327,7 @@ def _problems(rows: _Rows, end_s: NDArray[np.float64], troubles: _Troubles, unti
     return tuple(problem for _, problem in sorted(found, key=lambda one: one[0]))
 
 
-def _note(rows: _Rows) -> str:
+def _note(rows: Rows) -> str:
     return (
         f"{rows.raw.file.name} names {len(rows.recordings.paths):,} recordings: the times it states are trusted; "
         "a recording that does not decode shows when it is read"
