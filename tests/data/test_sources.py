@@ -221,6 +221,8 @@ def test_a_limit_in_hours_keeps_what_fits_whole(tmp_path: Path, reader: AudioRea
     (tmp_path / "talk.vtt").write_text("WEBVTT\n\n" + cues)
     data = open_source(SourceSpec(str(tmp_path), language="en", limit_hours=7 / 3600), reader)
     assert [segment.text for segment in data.segments] == ["Cue 0", "Cue 1", "Cue 2"]
+    (tmp_path / "zz.vtt").write_text("WEBVTT\n\nnothing\n")  # behind the limit nothing is looked at
+    assert open_source(SourceSpec(str(tmp_path), language="en", limit_hours=7 / 3600), reader).problems == ()
 
 
 @pytest.mark.parametrize("kind", sorted(SOURCES.keys() - {"hub"}))  # the hub has its own server: test_hub.py

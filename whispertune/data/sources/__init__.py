@@ -28,7 +28,6 @@ from whispertune.data.sources.lhotse import is_lhotse, read_lhotse
 from whispertune.data.sources.ljspeech import is_ljspeech, read_ljspeech
 from whispertune.data.sources.manifest import is_manifest, read_manifest
 from whispertune.data.streams import Stream
-from whispertune.data.table import as_table
 from whispertune.errors import DataError
 
 SOURCES: dict[str, Callable[[SourceSpec, AudioReader], SourceData]] = {
@@ -69,14 +68,7 @@ def open_source(spec: SourceSpec, audio: AudioReader) -> SourceData:
     data = SOURCES[kind](plain, audio)
     if not data.segments and not data.problems:
         raise DataError("holds no rows", where=_where(spec), fix=_FIX)
-    return data if spec.limit_hours is None else _first_hours(data, spec.limit_hours)
-
-
-def _first_hours(data: SourceData, hours: float) -> SourceData:
-    """The first segments that are at most so long together; kinds that read only so far are left as they are."""
-    table = as_table(data.segments)
-    keep = table.durations_s.cumsum() <= 3600 * hours
-    return replace(data, segments=table.where(keep))
+    return data
 
 
 def open_stream(spec: SourceSpec, audio: AudioReader) -> Stream:

@@ -11,6 +11,7 @@ Cues stay whole. Each cue that cannot be used, and each file without its other h
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import unicodedata
@@ -66,16 +67,22 @@ def read_captioned(spec: SourceSpec, audio: AudioReader) -> SourceData:
     """The cues of all recordings, recording by recording in the order of their paths."""
     segments: list[Segment] = []
     problems: list[Problem] = []
+    seconds = 0.0
     for found in _find_pairs(spec.path, spec.language):
-        left = None if spec.limit_rows is None else spec.limit_rows - len(segments)
-        if left == 0:
+        rows_left = math.inf if spec.limit_rows is None else spec.limit_rows - len(segments)
+        seconds_left = math.inf if spec.limit_hours is None else 3600 * spec.limit_hours - seconds
+        if rows_left <= 0 or seconds_left <= 0:
             break
         if isinstance(found, Problem):
             problems.append(found)
             continue
-        judged = _up_to(_read_pair(found, spec, audio), left)
+        all_cues = _read_pair(found, spec, audio)
+        judged = _up_to(all_cues, rows_left, seconds_left)
         segments += linked([one.spoken for one in judged])
+        seconds = sum(segment.duration_s for segment in segments)
         problems += [one.problem for one in judged if one.problem]
+        if len(judged) < len(all_cues):
+            break
     return SourceData(tuple(segments), tuple(problems))
 
 
@@ -282,7 +289,14 @@ def _dropped(problem: Problem) -> _Judged:
     return _Judged(Spoken(0.0, 0.0, placed=False), problem)
 
 
-def _up_to(judged: list[_Judged], limit: int | None) -> list[_Judged]:
-    """The cues up to the last of as many used ones."""
-    used = [index for index, one in enumerate(judged) if one.spoken.segment]
-    return judged if limit is None or len(used) < limit else judged[: used[limit - 1] + 1]
+def _up_to(judged: list[_Judged], rows: float, seconds: float) -> list[_Judged]:
+    """The cues up to the last used one that still fits."""
+    used, spent_s, last = 0, 0.0, 0
+    for index, one in enumerate(judged):
+        if one.spoken.segment is None:
+            continue
+        used, spent_s = used + 1, spent_s + one.spoken.segment.duration_s
+        if used > rows or spent_s > seconds + ROUNDING_S:
+            return judged[:last]
+        last = index + 1
+    return judged
