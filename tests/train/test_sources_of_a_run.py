@@ -100,11 +100,12 @@ def test_a_run_as_long_as_so_many_hours_of_speech(hub: Hub, tiny: ModelFolder, n
 def test_a_stream_whose_length_is_not_known(hub: Hub, tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
     """A limited stream is one: exit 2 and what to do, unless it is counted."""
     hub.add_repo("google/fleurs", fleurs())
-    with pytest.raises(RecipeError, match="how often to draw from it") as error:
+    with pytest.raises(RecipeError, match="only reading it tells") as error:
         fine_tune(mixed(tiny, noises, {"limit_rows": 9}, epochs=1), Run(tmp_path / "run"))
     assert error.value.exit_code == 2
     counted = {"limit_rows": 9, "count": True, "weight": 1.0}
     assert fine_tune(mixed(tiny, noises, counted, epochs=1), Run(tmp_path / "counted")).steps == -(-(9 + 12) // 4)
+    assert fine_tune(mixed(tiny, noises, {"limit_rows": 9}, steps=2), Run(tmp_path / "steps")).steps == 2
 
 
 def test_the_command_trains_from_a_hub(hub: Hub, tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def learning_rate(
     Linear from 0 in the warm-up, then down to 0 or constant.
     """
     warmup = warmup_share * total
-    if done < warmup:
+    if done < warmup and warmup >= step / 2:  # less than half a step is none
         return peak * (done + step) / (warmup + step)
     if schedule == "constant":
         return peak
