@@ -106,7 +106,7 @@ def measure(recipe_path: Path, *, batch: bool) -> dict[str, float]:
         count_tokens = TokenCounter(folder.vocabulary)
         splits = load_splits(recipe, folder.vocabulary, reader, count_tokens, Limits())
         splits.fingerprints()
-        plan = make_plan(recipe, splits, Limits(), count_tokens)
+        plan = make_plan(recipe, splits, Limits(), folder.vocabulary, count_tokens)
         if batch:
             with Feed(plan, reader, folder.vocabulary, language_loss=True) as feed:
                 windows = feed.take(0).windows
