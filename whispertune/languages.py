@@ -7,6 +7,7 @@ nearest("Swedisch")  # ["Swedish (sv)"]
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
 
@@ -98,3 +99,11 @@ def code_of(language: str) -> str | None:
     if tag is None:
         return None
     return tag[1] if tag[1] in LANGUAGE_NAMES else _OTHER_CODES.get(tag[1])
+
+
+def new_targets(targets: Iterable[str | None]) -> tuple[str, ...]:
+    """A note where speech is translated into anything but English, which is all that Whisper learned."""
+    codes = sorted({code_of(target) or target for target in targets if target} - {"en"})
+    if not codes:
+        return ()
+    return (f"translation into {', '.join(codes)} is new to Whisper, which learned to translate into English only",)

@@ -43,6 +43,7 @@ class SourceTable(Table):
     source: str = Field(description="a path, or kind:location such as hub:google/fleurs:sv_se:train; docs/sources.md")
     language: str | None = Field(None, description="for rows that name none; else the recipe's language")
     task: Literal["transcribe", "translate"] | None = Field(None, description="for rows that name none")
+    target_language: str | None = Field(None, description="of the texts where speech is translated; unset: English")
     columns: dict[str, str] = Field({}, description='where names differ: { text = "sentence", audio = "clip" }')
     limit_rows: Count | None = Field(None, description="use only the first rows")
     limit_hours: Positive | None = Field(None, description="use only the first hours of speech")

@@ -397,3 +397,12 @@ def test_files_that_are_no_text_say_where(tmp_path: Path, reader: AudioReader) -
         read(tmp_path / "none.csv", reader)
     with pytest.raises(DataError, match="holds none of metadata"):
         read(tmp_path, reader)
+
+
+def test_a_manifest_that_translates_into_another_language_says_so(tmp_path: Path, reader: AudioReader) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
+    row = {"audio_filepath": "a.wav", "text": "Guten Tag", "source_lang": "sv", "target_lang": "de"}
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(row) + "\n")
+    data = read_manifest(SourceSpec(str(tmp_path / "manifest.jsonl")), reader)
+    assert [(segment.task, segment.language) for segment in data.segments] == [("translate", "sv")]
+    assert any("translation into de is new to Whisper" in note for note in data.notes)

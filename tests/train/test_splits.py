@@ -96,3 +96,16 @@ def test_more_than_5_per_cent_bad_rows_end_the_run(
         load(recipe(folder, noises / "dev"), base, reader)
     assert "metadata.jsonl:4" in str(error.value)
     assert error.value.exit_code == 2
+
+
+def test_translation_into_another_language_than_english_is_said_to_be_new(
+    mboshi: Path, base: ModelFolder, reader: AudioReader
+) -> None:
+    """Mboshi speech with its French translation as the text."""
+    french = {"columns": {"text": "translation_fr"}, "task": "translate", "limit_rows": 20, "target_language": "French"}
+    data = {name: [{"source": str(mboshi / name)} | french] for name in ("train", "dev")}
+    asked = parse_recipe({"model": "x", "language": "ln", "data": data, "clean": {"audio": "never"}})
+    splits = load(asked, base, reader)
+    assert splits.train.segments[0].text == "Le chauffeur tourne le volant pour garer sa voiture"
+    assert {segment.task for segment in splits.train.segments} == {"translate"}
+    assert any("translation into fr is new to Whisper" in note for note in splits.notes)

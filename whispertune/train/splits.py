@@ -26,6 +26,7 @@ from whispertune.data.sources import open_source, open_stream
 from whispertune.data.streams import Stream, count_rows, stream_rows
 from whispertune.data.table import SegmentTable, as_table, prefixed
 from whispertune.errors import DataError, RecipeError
+from whispertune.languages import new_targets
 from whispertune.recipe import Recipe, SourceTable
 from whispertune.sources_of import source_spec
 from whispertune.train.supply import too_many_tokens
@@ -207,7 +208,9 @@ def _read(
     data = open_source(source_spec(table, language=language, task=task, origin=origin), reader)
     problems = tuple(replace(problem, source=table.source) for problem in data.problems)
     segments = as_table(data.segments)
-    return replace(data, segments=prefixed(segments, prefix) if prefix else segments, problems=problems)
+    translated = "translate" in segments.distinct("tasks")
+    notes = (*data.notes, *new_targets([table.target_language] if translated else ()))
+    return replace(data, segments=prefixed(segments, prefix) if prefix else segments, problems=problems, notes=notes)
 
 
 def _parts(train: SegmentTable, recipe: Recipe) -> dict[int, SegmentTable]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -29,9 +30,9 @@ from whispertune.data.segments import Problem, SourceData, SourceSpec
 from whispertune.data.sources.cells import mapped
 from whispertune.data.sources.columns import RawRows, judge
 from whispertune.data.sources.lines import Block, Wanted, read_csv, read_jsonl
-from whispertune.data.table import strings
+from whispertune.data.table import as_table, strings
 from whispertune.errors import DataError
-from whispertune.languages import code_of
+from whispertune.languages import code_of, new_targets
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -80,7 +81,12 @@ def read_manifest(spec: SourceSpec, audio: AudioReader) -> SourceData:
     if read is read_jsonl and path.is_file() and _is_json_array(path):
         fix = "write each object on a line of its own, without the brackets and commas around them"
         raise DataError("is one JSON array; a manifest has an object on each line", where=str(path), fix=fix)
-    return judge(_raw_rows(list(read(path, choose)), path), spec, audio)
+    blocks = list(read(path, choose))
+    data = judge(_raw_rows(blocks, path), spec, audio)
+    targets = _joined("target", blocks)
+    if targets is None or "translate" not in as_table(data.segments).distinct("tasks"):
+        return data
+    return replace(data, notes=(*data.notes, *new_targets(targets.unique().to_pylist())))
 
 
 def manifest_path(location: Path) -> Path:
