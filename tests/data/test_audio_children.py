@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 START = """
 import os, signal, sys, threading, time
 sys.path[0] = sys.argv[1]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background shells ignore it
 from pathlib import Path
 from whispertune.data.audio import AudioReader
 path = Path(sys.argv[2])

@@ -49,7 +49,12 @@ def _saved(data: Path, folder: Path) -> tuple[Path, Path]:
 
 def _start(recipe: Path, out: Path, part: str = "(1, 1)") -> subprocess.Popen[str]:
     command = [sys.executable, "-c", _SCRIPT.format(part=part), str(recipe), str(out)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # background shells ignore it
+    )
 
 
 def _first_shard(running: subprocess.Popen[str], out: Path) -> dict[Path, int]:
