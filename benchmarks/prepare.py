@@ -1,6 +1,6 @@
 """`whispertune prepare` on 100 synthetic hours: hours a second, and the memory of all its processes together.
 
-    python -m benchmarks.prepare --hours 100 --work /tmp/prepare-benchmark
+    python -m benchmarks.prepare --hours 100 --work DIR
 
 The hours are stretches of some hundred files of noise that swells like speech, named again and again by a manifest
 with offsets, 5 s a row; no two rows are alike. Memory is sampled ten times a second over the whole tree of

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from whispertune.data.audio import SAMPLE_RATE_HZ, AudioReader
 from whispertune.data.clean import CleanRules
-from whispertune.data.listen import hear, listen, measure
+from whispertune.data.listen import hear, measure
 from whispertune.data.segments import Segment, SourceData
 from whispertune.data.table import SegmentTable
 from whispertune.recipe import Clean
@@ -38,7 +38,7 @@ def written(path: Path, samples: Samples, rate_hz: int = SAMPLE_RATE_HZ) -> Segm
 
 
 def heard(reader: AudioReader, *rows: Segment, **changes: Any) -> SourceData:
-    data = listen(SegmentTable.of(rows), rules(**changes), reader, source="here")
+    data = hear(SegmentTable.of(rows), rules(**changes), reader, source="here").data
     assert len(data.segments) + len(data.problems) == len(rows)
     return data
 

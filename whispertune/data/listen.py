@@ -1,8 +1,8 @@
 """What only the audio tells: rows without speech, clipped rows, the same audio twice, audio that does not decode.
 
-    data = listen(table, rules, reader, source="talks/")     # SourceData; all audio is read once
-    heard = hear(table, rules, reader)                       # the same with what was measured, a number a row
-    heard.measures.snr_db                                    # float32 (rows,), of the rows of heard.data
+    heard = hear(table, rules, reader, source="talks/")      # all audio is read once
+    heard.data.segments, heard.data.problems                 # what is left, and why the others are not
+    heard.measures.snr_db                                    # float32 (rows,), of the rows that are left
     measure(samples).loudest_db                              # of one stretch
 
 Energy is all that "no speech" goes by: noise is not told from speech.
@@ -89,18 +89,6 @@ class Heard:
     measures: MeasureTable
 
 
-def listen(
-    table: SegmentTable,
-    rules: CleanRules,
-    reader: AudioReader,
-    *,
-    source: str = "",
-    progress: Progress | None = None,
-) -> SourceData:
-    """The rows whose audio can be used; the others are problems. `progress` is told (rows done, rows in all)."""
-    return hear(table, rules, reader, source=source, progress=progress).data
-
-
 def hear(
     table: SegmentTable,
     rules: CleanRules,
@@ -109,7 +97,7 @@ def hear(
     source: str = "",
     progress: Progress | None = None,
 ) -> Heard:
-    """`listen`, with what was measured of the rows that are left."""
+    """The rows whose audio can be used, with what was measured of them; the others are problems."""
     firsts: dict[tuple[str, str, str], int] = {}  # audio, language, task -> the row that has it
     problems: list[Problem] = []
     kept: list[Measures] = []

@@ -1,4 +1,4 @@
-"""Segments as columns: a million of them take some 200 MB, and are made into objects one by one when asked for.
+"""Segments as columns, so that a million of them fit; they are made into objects one by one when asked for.
 
 table = SegmentTable.of(segments)
 table[17]                      # a Segment

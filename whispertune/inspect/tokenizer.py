@@ -10,8 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from whispertune.errors import ModelError
-from whispertune.model.load import ModelFolder, find_model
+from whispertune.model.load import ModelFolder, find_model, from_hub
 from whispertune.windows.tokens import Vocabulary
 
 HUB_FILES = ["tokenizer.json", "generation_config.json", "config.json"]
@@ -33,20 +32,6 @@ def find_tokenizer(name: str) -> Tokenizer:
         ModelError: there is none of that name.
     """
     is_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(name).expanduser().is_dir()
-    folder = ModelFolder(name, _from_hub(name)) if is_hub else find_model(name)
+    folder = ModelFolder(name, from_hub(name, HUB_FILES)) if is_hub else find_model(name)
     english = None if folder.vocabulary.multilingual else "en"
     return Tokenizer(name, folder.vocabulary, folder.generation.language or english)
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:  # no network is an OSError too
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"the model hub gave no tokenizer of {name}, and it is not in the local cache ({reason})",
-            fix="check the name and the network (a private model needs HF_TOKEN), or give a folder",
-        ) from error

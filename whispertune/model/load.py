@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,7 +95,7 @@ def find_model(name: str) -> ModelFolder:
             )
         return ModelFolder(name, path)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return ModelFolder(name, _from_hub(name))
+        return ModelFolder(name, from_hub(name))
     raise ModelError(f"no model {name!r}", fix=_ways())
 
 
@@ -103,12 +104,13 @@ def _ways() -> str:
     return f"give a folder, a run, a hub name such as openai/whisper-small, or {bundles}"
 
 
-def _from_hub(name: str) -> Path:
+def from_hub(name: str, files: Sequence[str] = HUB_FILES) -> Path:
+    """The folder of a hub model with these of its files, fetched where they are not in the local cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+        return Path(snapshot_download(name, allow_patterns=list(files)))
     except (HfHubHTTPError, HFValidationError, OSError) as error:  # no network is an OSError too
         reason = str(error).strip().splitlines()[0]
         raise ModelError(

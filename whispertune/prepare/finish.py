@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from whispertune.data.segments import Problem
 from whispertune.data.sources.dataset import MARK, SPLITS
 from whispertune.errors import DataError
+from whispertune.files import sha256, sync
 from whispertune.prepare.card import card
 from whispertune.prepare.job import record_path, shard_path
 from whispertune.prepare.plan import Plan, Shard
@@ -37,8 +38,6 @@ from whispertune.prepare.shards import (
     is_whole,
     open_parquet,
     own_name,
-    sha256,
-    sync,
     write_whole,
 )
 from whispertune.recipe import Recipe

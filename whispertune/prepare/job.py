@@ -1,7 +1,6 @@
 """A job: one shard, from its rows to its file. The same function runs in a local process and on a Ray cluster.
 
     record = write_shard(work, number, progress)     # reads work/plan.json, writes work/shards/train-00003-of-00012.*
-    finished(work, plan.shards[number])              # the record of a shard that is whole, else None
 
 The audio of each row is read, judged, and written as FLAC, together with what is heard before it in the recording:
 up to the cue before, or where there is none, up to a second that is free of other speech.
@@ -23,6 +22,7 @@ from whispertune.data.segments import Problem, Segment
 from whispertune.data.sources import open_stream
 from whispertune.data.sources.dataset import at_sample
 from whispertune.errors import AudioError
+from whispertune.files import sync
 from whispertune.prepare.plan import Plan, Shard, StreamPlan, load_plan
 from whispertune.prepare.rows import LEAD_S, Row, read_rows, recording_name
 from whispertune.prepare.shards import (
@@ -31,10 +31,8 @@ from whispertune.prepare.shards import (
     ShardRecord,
     ShardWriter,
     StoredRow,
-    is_whole,
     own_name,
     sixteen_bits,
-    sync,
 )
 
 MISSING_S = 0.3  # codecs and captions are a little out at the end; so much silence is as good
@@ -63,12 +61,6 @@ def shard_path(work: Path, shard: Shard) -> Path:
 def record_path(work: Path, shard: Shard) -> Path:
     """What is known of a finished shard."""
     return work / SHARDS / f"{shard.name}.json"
-
-
-def finished(work: Path, shard: Shard) -> ShardRecord | None:
-    """The record of a shard, where the file is as it was written."""
-    record = ShardRecord.load(record_path(work, shard))
-    return record if record and is_whole(shard_path(work, shard), record) else None
 
 
 def write_shard(work: Path, number: int, progress: Progress) -> ShardRecord:

@@ -26,9 +26,10 @@ from whispertune.data.clean import CleanRules
 from whispertune.data.segments import Problem, SourceSpec
 from whispertune.data.sources.dataset import SPLITS
 from whispertune.errors import DataError
+from whispertune.files import sync
 from whispertune.prepare.read import Everything
 from whispertune.prepare.rows import NamedTable, linked, write_rows
-from whispertune.prepare.shards import own_name, sync
+from whispertune.prepare.shards import own_name
 from whispertune.recipe import Recipe
 from whispertune.sources_of import label
 

@@ -13,7 +13,7 @@ from typing import Any
 from whispertune.data.sources.dataset import MARK
 from whispertune.data.sources.hub_place import is_transient
 from whispertune.errors import InputError, WhispertuneError
-from whispertune.prepare.shards import sha256
+from whispertune.files import sha256
 from whispertune.reporting import Reporter
 
 SHARDS_A_COMMIT = 20  # some 5 GB

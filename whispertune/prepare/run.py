@@ -33,6 +33,7 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Problem
 from whispertune.data.sources.dataset import MARK
 from whispertune.errors import DataError, InputError, Interrupted, WhispertuneError
+from whispertune.files import sha256
 from whispertune.prepare.engines import ENGINES, Engine, Tell
 from whispertune.prepare.finish import DATA, DROPPED, check_bad_share, finish, known_record, work_of
 from whispertune.prepare.job import SHARDS, record_path
@@ -40,7 +41,7 @@ from whispertune.prepare.plan import Plan, check_same, facts_of, make_plan
 from whispertune.prepare.prepared import Prepared
 from whispertune.prepare.push import push_dataset
 from whispertune.prepare.read import read_everything
-from whispertune.prepare.shards import ShardRecord, left_behind, sha256
+from whispertune.prepare.shards import ShardRecord, left_behind
 from whispertune.recipe import Recipe
 from whispertune.reporting import Reporter
 

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whispertune.data.segments import Problem
+from whispertune.files import sha256, sync
 from whispertune.prepare.rows import Row
 
 if TYPE_CHECKING:
@@ -229,21 +230,6 @@ def is_whole(path: Path, record: ShardRecord) -> bool:
     except (OSError, pa.ArrowException):
         return False
     return whole and sha256(path) == record.sha256
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or a folder is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -6,13 +6,13 @@ found = newest_checkpoint(run / "checkpoints")
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from whispertune.files import sha256, sync
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,7 @@ def save_checkpoint(
     save_file({name: value.contiguous() for name, value in weights.items()}, temporary / WEIGHTS)
     torch.save(optimizer, temporary / OPTIMIZER)
     (temporary / PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
-    hashes = {name: _sha256(temporary / name) for name in (WEIGHTS, OPTIMIZER, PROGRESS)}
+    hashes = {name: sha256(temporary / name) for name in (WEIGHTS, OPTIMIZER, PROGRESS)}
     (temporary / MANIFEST).write_text(json.dumps(hashes), encoding="utf-8")
     publish(temporary, target)
     for old in sorted(folder.glob("step-*"))[:-KEEP]:
@@ -82,7 +82,7 @@ def save_checkpoint(
 def publish(temporary: Path, target: Path) -> None:
     """Sync a finished folder and rename it into place; one of the same name makes way at the last moment."""
     for path in (*temporary.iterdir(), temporary):
-        _sync(path)
+        sync(path)
     if target.exists():
         old = target.with_name(f".{target.name}.old")
         shutil.rmtree(old, ignore_errors=True)
@@ -91,7 +91,7 @@ def publish(temporary: Path, target: Path) -> None:
         shutil.rmtree(old)
     else:
         temporary.rename(target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
@@ -106,19 +106,6 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
 def _valid(folder: Path) -> bool:
     try:
         hashes = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        return all(_sha256(folder / name) == digest for name, digest in hashes.items())
+        return all(sha256(folder / name) == digest for name, digest in hashes.items())
     except (OSError, ValueError):
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
