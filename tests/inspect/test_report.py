@@ -165,7 +165,7 @@ def test_a_recipe_is_looked_at_as_training_reads_it(tmp_path: Path) -> None:
     assert [group.name for group in train.dropped] == ["no speech"]
     assert (found.tokenizer, found.report) == (None, None)
     offline, leak, *_ = found.notes
-    assert offline.startswith("tokens were not counted: the model hub gave no tokenizer")
+    assert offline.startswith("tokens were not counted: the model hub gave no nobody/has-this-model")
     assert "1 of the rows of train are in dev too" in leak
     assert "clean.leakage is error" in leak
     with pytest.raises(InputError, match="--language is for a source"):
