@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from whispertune.recipe import parse_recipe, save_recipe
+from whispertune.recipe_file import parse_recipe, save_recipe
 
 RECORDINGS = 500
 WORDS = [
@@ -93,7 +93,7 @@ def measure(recipe_path: Path, *, batch: bool) -> dict[str, float]:
     """What one process takes; called in it."""
     from whispertune.data.audio import AudioReader
     from whispertune.model.load import find_model
-    from whispertune.recipe import load_recipe
+    from whispertune.recipe_file import load_recipe
     from whispertune.train.feed import Feed
     from whispertune.train.mixture import make_plan
     from whispertune.train.splits import TokenCounter, load_splits

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from whispertune.model.load import find_model
-from whispertune.recipe import parse_recipe
+from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter, StepReport
 from whispertune.train.loop import fine_tune
 from whispertune.train.run import Run

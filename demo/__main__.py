@@ -23,7 +23,8 @@ from whispertune.data.captions import read_captions, write_captions
 from whispertune.decode.transcribe import Options, open_transcriber
 from whispertune.errors import InputError, WhispertuneError
 from whispertune.evaluation import Evaluation
-from whispertune.recipe import Recipe, load_recipe
+from whispertune.recipe import Recipe
+from whispertune.recipe_file import load_recipe
 from whispertune.score.terms import TermScores, load_terms, score_terms
 from whispertune.score.wer import UtteranceScore
 from whispertune.service import export_model

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from whispertune.errors import RecipeError
-from whispertune.recipe import load_recipe, save_recipe
+from whispertune.recipe_file import load_recipe, save_recipe
 
 GOOD = """\
 model = "openai/whisper-small"

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from whispertune.model.load import ModelFolder, find_model
     from whispertune.prepare.prepared import Prepared
     from whispertune.prepare.run import prepare_dataset
-    from whispertune.recipe import Recipe, load_recipe
+    from whispertune.recipe import Recipe
+    from whispertune.recipe_file import load_recipe
     from whispertune.reporting import Reporter
     from whispertune.score.terms import score_terms
     from whispertune.score.wer import Scores
@@ -50,7 +51,7 @@ _HOMES = {
     "export_model": "service",
     "find_model": "model.load",
     "fine_tune": "train.loop",
-    "load_recipe": "recipe",
+    "load_recipe": "recipe_file",
     "open_engine": "decode.engines",
     "open_transcriber": "decode.transcribe",
     "prepare_dataset": "prepare.run",

@@ -1,25 +1,16 @@
-"""The recipe: all choices of one fine-tuning, in one TOML file. Every default lives here.
+"""The recipe: all choices of one fine-tuning. Every default lives here; `recipe_file.py` reads and writes them.
 
-    recipe = load_recipe(Path("my-run/recipe.toml"), ["train.epochs=3"])
-    recipe.train.epochs            # 3.0
-    save_recipe(recipe, run / "resolved.toml")
-
-Unknown keys are errors that name the nearest right one and the line. Data paths are relative to the recipe;
-those given as overrides are relative to the current folder.
+recipe.train.epochs            # 3.0
 """
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from whispertune.errors import RecipeError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -100,25 +91,82 @@ class Windows(Table):
     max_tokens: int = Field(220, ge=8, le=220, description="after the prefix; decoders stop near 220")
     max_gap_s: float = Field(5.0, ge=0, description="a longer pause between cues ends a stretch")
     max_lead_s: float = Field(1.0, ge=0, le=1, description="a window starts at most so long before its first cue")
+    fit_share: Share = Field(0.5, description="of the steps show single utterances on a mel cut to what is spoken")
+
+
+class Augment(Table):
+    """What is done to the audio of training, never to dev or test. Shares are of the segments, one by one."""
+
+    time_masks: int = Field(0, ge=0, description="SpecAugment: stretches of time that are blanked in each segment")
+    time_mask_share: Share = Field(0.1, description="of a segment's frames that one of them blanks at most")
+    frequency_masks: int = Field(0, ge=0, description="SpecAugment: bands that are blanked in each segment")
+    frequency_mask_share: Share = Field(0.2, description="of the mel bins that one of them blanks at most")
+    speed: tuple[Positive, ...] = Field((), description="factors of tempo, drawn evenly: [0.9, 1.0, 1.1]")
+    pitch_semitones: float = Field(0.0, ge=0, description="pitch is moved by up to so much, up or down")
+    pitch_share: Share = 0.3
+    gain_db: float = Field(0.0, ge=0, description="level is moved by up to so much, up or down")
+    noise: str | None = Field(None, description="a folder of recordings of noise that is laid under speech")
+    noise_snr_db: tuple[float, float] = Field((5.0, 30.0), description="speech over noise, drawn evenly")
+    noise_share: Share = 0.3
+    room_share: Share = Field(0.0, description="of the segments heard as in a simulated room")
+    telephone_share: Share = Field(0.0, description="of the segments cut to the telephone band, 300 to 3,400 Hz")
+    codec_share: Share = Field(0.0, description="of the segments coded as low-rate MP3 and decoded again")
+
+
+class Lora(Table):
+    """Low-rank adapters (Hu et al., 2021)."""
+
+    rank: Count = 32
+    alpha: Positive = 64.0
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] = Field(
+        ("attention",), min_length=1, description='"attention", "feed_forward", or patterns: "decoder.layers.*.fc1"'
+    )
+    rslora: bool = Field(False, description="scale by alpha / sqrt(rank) instead of alpha / rank")
+    dora: bool = Field(False, description="train directions and magnitudes apart")
 
 
 class Train(Table):
-    """The loop."""
+    """The loop, and what it trains."""
+
+    method: Literal["full", "lora"] = "full"
+    freeze: tuple[str, ...] = Field((), description='"encoder", "encoder.layers.0-5", "embeddings": kept as they are')
+    lora: Lora = Lora()
+    base_bits: Literal[4, 8] | None = Field(None, description="under LoRA, keep the base in so many bits")
+    cache_gb: float = Field(20.0, ge=0, description="at most, of what a frozen encoder gives, on disk; 0: nothing")
 
     epochs: Positive = Field(3.0, description="passes over the training data")
     steps: Count | None = Field(None, description="stop after so many steps instead of epochs")
     hours: Positive | None = Field(None, description="stop after so many hours of speech instead of epochs")
     step_segments: Count | None = Field(None, description="a step draws so many segments, then packs them (16)")
     step_windows: Count | None = Field(None, description="or: a step is so many packed windows")
-    micro_windows: Count = Field(4, description="windows in one forward pass; the step's loss does not depend on it")
+    micro_windows: Count | None = Field(
+        None, description="30 s windows in one forward pass; the loss does not depend on it; unset: as memory allows"
+    )
+    optimizer: Literal["adamw", "adamw8bit", "muon"] = "adamw"
     learning_rate: Positive | None = Field(None, description="by model size where it is not given")
-    schedule: Literal["linear", "constant"] = Field("linear", description="after the warm-up")
+    schedule: Literal["linear", "cosine", "constant", "wsd"] = Field(
+        "linear", description="after the warm-up; wsd: stable, then down to 0 at the end"
+    )
     warmup_share: Share = Field(0.1, description="of the steps, linear from 0")
+    decay_share: Share = Field(0.2, description="of the steps, at the end, with wsd")
     weight_decay: float = Field(0.01, ge=0, description="on matrices; biases, norms and positions have none")
     max_grad_norm: Positive = 1.0
     dropout: float = Field(0.0, ge=0, lt=1)
+    stochastic_depth: float = Field(0.0, ge=0, lt=1, description="chance that the last layer is skipped, by row")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
     language_loss: bool = Field(True, description="train the language token, so that detection finds the language")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="bfloat16 where there is hardware")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="bfloat16 where there is hardware"
+    )
+    activation_checkpointing: bool = Field(False, description="compute activations twice instead of keeping them")
+    compile: bool = Field(False, description="torch.compile; pays in long runs on a GPU")
+    average: Literal["none", "ema", "last", "best"] = Field(
+        "none", description="of weights: a moving one, or of the last or best evaluated; kept where it is better"
+    )
+    average_of: Count = Field(3, description="evaluated weights that last and best average")
+    ema_decay: float = Field(0.99, gt=0, lt=1, description="of the moving average, a step")
+    max_skipped_steps: Count = Field(5, description="steps in a row without a finite loss; then the run stops")
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:
@@ -130,6 +178,12 @@ class Train(Table):
     def _one_kind_of_step(self) -> Train:
         if self.step_segments is not None and self.step_windows is not None:
             raise ValueError("give step_segments or step_windows, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _bits_are_for_lora(self) -> Train:
+        if self.base_bits is not None and self.method != "lora":
+            raise ValueError('base_bits is for method = "lora": whole weights are not trained in few bits')
         return self
 
     @property
@@ -144,6 +198,9 @@ class Evaluation(Table):
     engine: Literal["ctranslate2", "transformers"] = "ctranslate2"
     beams: Count = 1
     batch: Count = Field(8, description="windows decoded at once")
+    context: Literal["auto", "full", "fit"] = Field(
+        "auto", description="clips on 30 s, or cut to what is spoken; auto: fit while training, where it is trained"
+    )
     times: int = Field(4, ge=0, description="evaluations on the dev subset, the last one after the last step")
     subset: Count = Field(50, description="rows of dev that are decoded while training, always the same")
     verify_clips: int = Field(20, ge=0, description="decoded by transformers too at the start, to check the engine")
@@ -155,7 +212,20 @@ class Checkpoints(Table):
     best: Literal["auto", "wer", "cer", "wer_normalized", "cer_normalized"] = Field(
         "auto", description="the lower, the better; auto: wer, or cer for languages written without spaces"
     )
-    every_steps: Count = Field(50, description="a checkpoint to resume from; the newest two are kept")
+    every_steps: Count = Field(50, description="a checkpoint to resume from")
+    keep: Count = Field(2, description="checkpoints on disk, the newest; the best weights are kept besides")
+    full_disk: Literal["stop", "continue"] = Field("stop", description="what a run does that cannot save itself")
+
+
+class Tracking(Table):
+    """Who else is told of a run, and what it used up. metrics.jsonl is always written."""
+
+    to: tuple[Literal["tensorboard", "wandb", "mlflow", "trackio"], ...] = ()
+    project: str = Field("whispertune", description="the project's name there")
+    emissions: bool = Field(False, description="measure energy and estimate CO2 (codecarbon, offline)")
+    country: str | None = Field(None, pattern="^[A-Z]{3}$", description="whose power mix, by ISO code: SWE")
+    price_per_hour: float | None = Field(None, ge=0, description="of the machine; the cost is told")
+    currency: str = "EUR"
 
 
 class Recipe(Table):
@@ -169,148 +239,11 @@ class Recipe(Table):
     data: Data
     clean: Clean = Clean()
     windows: Windows = Windows()
+    augment: Augment = Augment()
     train: Train = Train()
     evaluation: Evaluation = Evaluation()
     checkpoints: Checkpoints = Checkpoints()
-
-
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, apply `key.sub=value` overrides, check it, and make its data paths absolute.
-
-    Raises:
-        RecipeError: what is wrong, in which line or override, and what would be right.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        tree = tomllib.loads(text)
-    except OSError as error:
-        raise RecipeError(
-            f"no readable recipe ({error.strerror})", where=str(path), fix="whispertune init makes one"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"not valid TOML: {error}", where=str(path)) from error
-    _absolute(tree, path.parent)
-    for override in overrides:
-        _override(tree, override)
-    return parse_recipe(tree, text, path)
-
-
-def parse_recipe(tree: dict[str, Any], text: str = "", path: Path | None = None) -> Recipe:
-    """Check a tree against the recipe's tables; `text` and `path` say where an error stands."""
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        keys = [str(part) for part in first["loc"]]
-        line = _line(text, keys)
-        where = ".".join(keys) if path is None or line is None else f"{path}:{line}"
-        raise RecipeError(*_explain(first["type"], keys, first["msg"]), where=where, fix=_fix(keys)) from error
-
-
-def _explain(kind: str, keys: Sequence[str], message: str) -> tuple[str]:
-    name = ".".join(keys)
-    if kind == "extra_forbidden":
-        return (f"unknown key {name!r}",)
-    if kind == "missing":
-        return (f"the recipe needs {name!r}",)
-    return (f"{name}: {message.removeprefix('Value error, ')}",)
-
-
-def _fix(keys: Sequence[str]) -> str | None:
-    """The nearest right name for the last key, looked up in the table it stands in."""
-    table = _table(keys[:-1])
-    if table is None or not keys or keys[-1] in table.model_fields:
-        return table.model_fields[keys[-1]].description if table and keys else None
-    everywhere = dict(_all_keys(Recipe))
-    if keys[-1] in everywhere:  # the right name in the wrong table
-        return f"did you mean {everywhere[keys[-1]]!r}?"
-    near = get_close_matches(keys[-1], table.model_fields, n=1, cutoff=0.5)
-    if near:
-        return f"did you mean {'.'.join([*keys[:-1], near[0]])!r}?"
-    return f"it takes {', '.join(table.model_fields)}"
-
-
-def _all_keys(table: type[BaseModel], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for name, field in table.model_fields.items():
-        inner = _inner(field.annotation)
-        yield (name, prefix + name)
-        if inner is not None:
-            yield from _all_keys(inner, f"{prefix}{name}.")
-
-
-def _inner(annotation: Any) -> type[BaseModel] | None:
-    """The table behind a field: the field itself, or the rows of a list."""
-    candidates = [annotation, *get_args(annotation)]
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-
-
-def _table(keys: Sequence[str]) -> type[BaseModel] | None:
-    table: type[BaseModel] | None = Recipe
-    for key in keys:
-        if key.isdigit() or table is None:
-            continue
-        table = _inner(table.model_fields[key].annotation) if key in table.model_fields else None
-    return table
-
-
-def _line(text: str, keys: Sequence[str]) -> int | None:
-    """The line of a key, by walking the table headers above it; None where it stands in no line."""
-    names = [key for key in keys if not key.isdigit()]
-    index = next((int(key) for key in keys if key.isdigit()), 0)
-    seen: dict[str, int] = {}
-    header: str = ""
-    for number, line in enumerate(text.splitlines(), start=1):
-        bare = line.split("#")[0].strip()
-        if bare.startswith("["):
-            header = bare.strip("[] ")
-            seen[header] = seen.get(header, -1) + 1
-            inner = header.split(".")
-            if inner == names or (inner == names[: len(inner)] and len(inner) == len(names) and bare[1] != "["):
-                return number
-            continue
-        key = bare.split("=")[0].strip()
-        full = [part for part in [*header.split("."), *key.split(".")] if part]
-        if "=" in bare and full == names and (len(keys) == len(names) or seen.get(header, 0) == index):
-            return number
-    return None
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    dotted, separator, raw = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not separator or not all(keys):
-        raise RecipeError(f"not an override: {override!r}", fix="write key.sub=value, for example train.epochs=3")
-    node: Any = tree
-    try:
-        for depth, key in enumerate(keys[:-1]):
-            empty: Any = [{}] if keys[0] == "data" and depth == 1 else {}
-            node = node[int(key)] if isinstance(node, list) else node.setdefault(key, empty)
-        value = _value(raw)
-        if keys[0] == "data" and keys[-1] == "source":
-            value = located(str(value), lambda path: (Path.cwd() / path).resolve())
-        node[int(keys[-1]) if isinstance(node, list) else keys[-1]] = value
-    except (IndexError, ValueError, TypeError, AttributeError) as error:
-        raise RecipeError(f"the recipe has nothing at {dotted!r}", where=override) from error
-
-
-def _value(raw: str) -> Any:
-    """A TOML value; what is none is text, so that quotes are not needed on the command line."""
-    try:
-        return tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
-        return raw
-
-
-def _absolute(tree: dict[str, Any], folder: Path) -> None:
-    """Make paths absolute that are relative to the recipe: those of data, and the model's where it is a folder."""
-    model = tree.get("model")
-    if isinstance(model, str) and (folder / model).is_dir():
-        tree["model"] = str((folder / model).resolve())
-    data = tree.get("data")
-    for rows in data.values() if isinstance(data, dict) else ():
-        for row in rows if isinstance(rows, list) else ():
-            if isinstance(row, dict) and isinstance(row.get("source"), str):
-                row["source"] = located(row["source"], lambda path: (folder / path).resolve())
+    tracking: Tracking = Tracking()
 
 
 def kind_and_location(source: str) -> tuple[str, str]:
@@ -334,13 +267,3 @@ def place_of(source: str) -> Path | None:
     if kind in REMOTE:
         return None
     return Path(location.partition(":")[0] if kind in WITH_SPLITS else location).expanduser()
-
-
-def recipe_tree(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain tables, every default spelled out; what is unset is left out."""
-    return recipe.model_dump(mode="json", exclude_none=True)
-
-
-def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Write the resolved recipe, which gives the same run again."""
-    path.write_text(tomli_w.dumps(recipe_tree(recipe)), encoding="utf-8")

@@ -25,7 +25,8 @@ from whispertune.exporting import ExportReport, enough_clips
 from whispertune.exporting import export as export_folder
 from whispertune.model.generation import Generation
 from whispertune.model.load import RUN_MARK, find_model
-from whispertune.recipe import SourceTable, load_recipe
+from whispertune.recipe import SourceTable
+from whispertune.recipe_file import load_recipe
 from whispertune.reporting import Reporter
 from whispertune.train.run import Run
 from whispertune.train.splits import read_sources

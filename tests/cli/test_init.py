@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from whispertune.cli import main
-from whispertune.recipe import Recipe, load_recipe
+from whispertune.recipe import Recipe
+from whispertune.recipe_file import load_recipe
 
 
 def written(folder: Path, *more: str) -> str:

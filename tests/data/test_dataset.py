@@ -26,7 +26,7 @@ from whispertune.prepare.job import write_shard
 from whispertune.prepare.plan import make_plan
 from whispertune.prepare.read import Everything, Held, ReadSource
 from whispertune.prepare.rows import NamedTable
-from whispertune.recipe import parse_recipe
+from whispertune.recipe_file import parse_recipe
 from whispertune.windows.batches import LoadedWindow, PlannedWindow, load_window
 from whispertune.windows.pack import CountTokens, Limits, Window, cut, join
 from whispertune.windows.tokens import Vocabulary

@@ -16,7 +16,8 @@ from tests.hub_server import Hub
 from whispertune.prepare.engines import ENGINES, Tell
 from whispertune.prepare.job import write_shard
 from whispertune.prepare.run import prepare_dataset
-from whispertune.recipe import Recipe, parse_recipe
+from whispertune.recipe import Recipe
+from whispertune.recipe_file import parse_recipe
 
 RATE_HZ = 16_000
 SHARD_S = 300.0  # no shard is smaller, where there is so much

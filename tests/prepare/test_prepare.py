@@ -22,7 +22,7 @@ from whispertune.data.table import as_table
 from whispertune.errors import DataError, InputError
 from whispertune.prepare.prepared import Prepared
 from whispertune.prepare.run import parse_part, prepare_dataset
-from whispertune.recipe import parse_recipe
+from whispertune.recipe_file import parse_recipe
 
 SHARD_S = 300.0  # no shard is smaller, where there is so much
 

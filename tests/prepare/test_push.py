@@ -19,7 +19,7 @@ from whispertune.data.table import as_table
 from whispertune.errors import InputError, WhispertuneError
 from whispertune.prepare.push import push_dataset
 from whispertune.prepare.run import prepare_dataset
-from whispertune.recipe import parse_recipe, save_recipe
+from whispertune.recipe_file import parse_recipe, save_recipe
 from whispertune.reporting import Reporter
 
 BESIDE = {"README.md", "dropped.jsonl", "prepare.json"}

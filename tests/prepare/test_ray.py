@@ -15,7 +15,7 @@ import pytest
 from tests.prepare.conftest import hashes, recipe_of
 from whispertune.errors import InputError
 from whispertune.prepare.run import prepare_dataset
-from whispertune.recipe import save_recipe
+from whispertune.recipe_file import save_recipe
 
 _SCRIPT = """
 import os
@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 from ray.cluster_utils import Cluster
 from whispertune.prepare.run import prepare_dataset
-from whispertune.recipe import load_recipe
+from whispertune.recipe_file import load_recipe
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 cluster.add_node(num_cpus=1)
 os.environ["RAY_ADDRESS"] = cluster.address

@@ -15,7 +15,7 @@ import pytest
 from tests.prepare.conftest import hashes, recipe_of
 from whispertune.prepare.run import prepare_dataset
 from whispertune.prepare.shards import left_behind, own_name
-from whispertune.recipe import save_recipe
+from whispertune.recipe_file import save_recipe
 from whispertune.reporting import Reporter
 
 _SCRIPT = """
@@ -23,7 +23,7 @@ import sys
 from pathlib import Path
 from whispertune.errors import WhispertuneError
 from whispertune.prepare.run import prepare_dataset
-from whispertune.recipe import load_recipe
+from whispertune.recipe_file import load_recipe
 try:
     prepare_dataset(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), processes=2, part={part})
 except WhispertuneError as error:

@@ -9,7 +9,8 @@ import pytest
 
 from whispertune.evaluation import Evaluation
 from whispertune.model.load import ModelFolder, find_model
-from whispertune.recipe import Recipe, parse_recipe
+from whispertune.recipe import Recipe
+from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter
 from whispertune.service import evaluate_model
 from whispertune.train import dev

@@ -16,7 +16,8 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Held, Problem, Segment
 from whispertune.errors import Interrupted, RecipeError, TrainingError
 from whispertune.model.load import ModelFolder
-from whispertune.recipe import Recipe, parse_recipe
+from whispertune.recipe import Recipe
+from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter, StepReport
 from whispertune.train.loop import fine_tune
 from whispertune.train.mixture import stream_judge

@@ -12,7 +12,7 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.table import as_table
 from whispertune.model.load import ModelFolder
 from whispertune.model.loss import SummedLoss
-from whispertune.recipe import parse_recipe
+from whispertune.recipe_file import parse_recipe
 from whispertune.service import read_data
 from whispertune.train.loop import fine_tune
 from whispertune.train.plan import Plan, PlanSettings

@@ -16,7 +16,8 @@ import torch
 
 from whispertune.errors import InputError, Interrupted
 from whispertune.model.load import ModelFolder
-from whispertune.recipe import Recipe, parse_recipe
+from whispertune.recipe import Recipe
+from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter, StepReport
 from whispertune.train.checkpoint import Checkpoint, newest_checkpoint
 from whispertune.train.loop import fine_tune

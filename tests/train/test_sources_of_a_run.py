@@ -18,7 +18,8 @@ from tests.hub_datasets import fleurs
 from tests.hub_server import Hub
 from whispertune.errors import DataError, Interrupted, RecipeError
 from whispertune.model.load import ModelFolder
-from whispertune.recipe import Recipe, parse_recipe, save_recipe
+from whispertune.recipe import Recipe
+from whispertune.recipe_file import parse_recipe, save_recipe
 from whispertune.reporting import Reporter, StepReport
 from whispertune.train.checkpoint import newest_checkpoint
 from whispertune.train.loop import fine_tune

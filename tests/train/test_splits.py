@@ -11,7 +11,8 @@ import pytest
 from whispertune.data.audio import AudioReader
 from whispertune.errors import DataError, InputError, RecipeError
 from whispertune.model.load import ModelFolder
-from whispertune.recipe import Recipe, parse_recipe
+from whispertune.recipe import Recipe
+from whispertune.recipe_file import parse_recipe
 from whispertune.train.splits import Splits, TokenCounter, load_splits
 from whispertune.windows.pack import Limits
 

@@ -73,7 +73,8 @@ def init(
     """
     from whispertune.errors import InputError
     from whispertune.model.load import RUN_MARK
-    from whispertune.recipe import load_recipe, located, place_of
+    from whispertune.recipe import located, place_of
+    from whispertune.recipe_file import load_recipe
     from whispertune.train.run import write_json
 
     recipe = run / "recipe.toml"

@@ -30,7 +30,7 @@ def prepare(
     from whispertune.cli.screen import Screen, print_json
     from whispertune.errors import InputError
     from whispertune.prepare.run import parse_part, prepare_dataset
-    from whispertune.recipe import load_recipe
+    from whispertune.recipe_file import load_recipe
 
     if public and not push:
         raise InputError("--public says who may see what is pushed", fix="add --push me/my-dataset")

@@ -22,7 +22,7 @@ def train(
     [bold]whispertune train my-run/recipe.toml --resume[/bold]   after an interruption
     """
     from whispertune.cli.screen import Screen, print_evaluations, print_json
-    from whispertune.recipe import load_recipe
+    from whispertune.recipe_file import load_recipe
     from whispertune.train.loop import fine_tune
     from whispertune.train.run import Run, default_folder
 

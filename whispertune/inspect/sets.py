@@ -21,7 +21,8 @@ from whispertune.data.sources import open_stream
 from whispertune.data.table import SegmentTable, as_table, prefixed
 from whispertune.errors import DataError, InputError
 from whispertune.inspect.survey import PackedStep, Survey, Watch, read_cleaned, unwatched
-from whispertune.recipe import Recipe, SourceTable, load_recipe, parse_recipe
+from whispertune.recipe import Recipe, SourceTable
+from whispertune.recipe_file import load_recipe, parse_recipe
 from whispertune.sources_of import label, source_spec
 from whispertune.train.splits import joined
 from whispertune.windows.pack import Limits

@@ -178,7 +178,7 @@ def fine_tune(recipe: Recipe, run: Run, *, resume: bool = False, reporter: Repor
                     group["lr"] = rate
                 wrapped.train()
                 loss = 0.0
-                for part in step.parts(settings.micro_windows):
+                for part in step.parts(settings.micro_windows or 4):
                     batch = collate(part, folder.shape.n_mels, folder.vocabulary.end, str(accelerator.device))
                     part_loss = wrapped(batch.mel, batch.inputs, batch.targets) / step.target_tokens
                     accelerator.backward(part_loss)

@@ -27,7 +27,8 @@ from typing import Any
 from whispertune.errors import InputError, Interrupted, TrainingError, WhispertuneError
 from whispertune.evaluation import Evaluation
 from whispertune.model.load import RUN_MARK
-from whispertune.recipe import Recipe, recipe_tree, save_recipe
+from whispertune.recipe import Recipe
+from whispertune.recipe_file import recipe_tree, save_recipe
 from whispertune.reporting import StepReport
 from whispertune.score.wer import Scores, read_utterances, write_utterances
 
