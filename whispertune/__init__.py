@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from whispertune.score.terms import score_terms
     from whispertune.score.wer import Scores
     from whispertune.service import evaluate_model, export_model, transcribe_files
-    from whispertune.train.loop import TrainingResult, fine_tune
+    from whispertune.train.loop import fine_tune
+    from whispertune.train.result import TrainingResult
     from whispertune.train.run import Run
 
 _HOMES = {
@@ -43,7 +44,7 @@ _HOMES = {
     "Run": "train.run",
     "Scores": "score.wer",
     "Segment": "data.segments",
-    "TrainingResult": "train.loop",
+    "TrainingResult": "train.result",
     "Transcript": "decode.transcribe",
     "WhispertuneError": "errors",
     "evaluate": "evaluation",

@@ -14,6 +14,7 @@ from typing import Any
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Segment
+from whispertune.decode.context import copy_mark
 from whispertune.decode.engines import Engine, best_device, live_engine, load_live, suppressed_tokens
 from whispertune.errors import AudioError, InputError, VerificationError
 from whispertune.evaluation import clip, decode_segments
@@ -103,6 +104,7 @@ def export(
     partial.mkdir(parents=True)
     try:
         exporter.write(folder, partial, chosen)
+        copy_mark(folder.path, partial)
         compared = None
         if clips is not None:
             compared = compare(folder, RUNTIMES[to](partial), clips, reporter or Reporter())

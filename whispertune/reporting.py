@@ -30,6 +30,9 @@ class StepReport:
     unreadable: int  # segments of this step whose audio did not decode
     hours_per_hour: float  # speech trained on per hour of training, over the whole run
     seconds_left: float  # of training, evaluations apart
+    waiting_share: float = 0.0  # of the seconds of training went into waiting for data, over the whole run
+    evaluating_share: float = 0.0  # of training and evaluating together went into evaluating
+    skipped: int = 0  # steps so far without a finite loss, which changed nothing
 
 
 class Reporter:

@@ -15,6 +15,7 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.captions import WRITERS, Cue, write_captions
 from whispertune.data.problems import summary
 from whispertune.data.segments import SourceData
+from whispertune.decode.context import choose_context
 from whispertune.decode.cues import MAX_LINES, wrap
 from whispertune.decode.engines import open_engine
 from whispertune.decode.transcribe import Options, Transcript, open_transcriber
@@ -52,7 +53,7 @@ def read_data(
     return read_sources([table], vocabulary, reader, language=fallback, task=chosen, origin="data")
 
 
-def evaluate_model(
+def evaluate_model(  # noqa: PLR0913  # the options of the command
     model: str,
     data: str,
     *,
@@ -61,6 +62,7 @@ def evaluate_model(
     engine: str = "ctranslate2",
     beams: int = 1,
     batch: int = 8,
+    context: str = "auto",
     limit_rows: int | None = None,
     reporter: Reporter | None = None,
 ) -> Evaluation:
@@ -71,6 +73,7 @@ def evaluate_model(
     """
     tell = reporter or Reporter()
     opened = open_engine(engine, model)
+    chosen = choose_context(context, model, tell.say)
     with AudioReader() as reader:
         found = read_data(
             data,
@@ -91,6 +94,7 @@ def evaluate_model(
             reader,
             batch=batch,
             beams=beams,
+            context=chosen,
             progress=lambda done, total: tell.evaluating(model, done, total),
         )
         return replace(evaluation, problems=(*found.problems, *evaluation.problems))
@@ -143,7 +147,7 @@ def transcribe_files(
             raise InputError("the file is there already", where=str(target), fix="--overwrite, or --out elsewhere")
     tell = reporter or Reporter()
     results = []
-    transcribe = open_transcriber(model, options)
+    transcribe = open_transcriber(model, options, tell.say)
     with AudioReader() as reader:
         for path, files in zip(recordings, targets, strict=True):
             samples = reader.read(path)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,77 +12,40 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from whispertune.data.segments import Held, Problem, Segment
+from tests.supplies import (
+    BY_SEGMENTS,
+    KINDS,
+    Rows,
+    count_words,
+    ids,
+    loose,
+    mix,
+    shown,
+    stream,
+    table,
+    talk,
+    whole,
+)
+from whispertune.data.segments import Problem, Segment
 from whispertune.data.streams import ShuffledStream, count_rows, stream_rows
-from whispertune.data.table import SegmentTable
 from whispertune.errors import DataError, RecipeError
-from whispertune.train.plan import Plan, PlanSettings, Step
-from whispertune.train.supply import StreamSupply, Supply, TableSupply
+from whispertune.train.plan import Plan, PlanSettings
+from whispertune.train.supply import StreamSupply, Supply
 from whispertune.windows.pack import Limits
 
-BY_SEGMENTS, BLOCK = PlanSettings(step_segments=4), 5
+STEPS = {
+    "segments": BY_SEGMENTS,
+    "windows": PlanSettings(step_segments=None, step_windows=3),
+    "fixed segments": PlanSettings(step_segments=4, fixed=True),
+    "fixed windows": PlanSettings(step_segments=None, step_windows=3, fixed=True),
+}
 
 
-def count_words(segments: Sequence[Segment]) -> NDArray[np.int32]:
-    return np.array([len(segment.text.split()) for segment in segments], dtype=np.int32)
-
-
-def loose(count: int, name: str = "") -> list[Segment]:
-    return [Segment(f"{name}{n}", Path(f"{name}{n}.wav"), 0.0, 2 + n % 3, "a b", "ln") for n in range(count)]
-
-
-def talk(name: str, cues: int) -> list[Segment]:
-    """A captioned recording of cues of 7 s with pauses of 1 s: four go into a window."""
-    return [
-        Segment(f"{name}:{n}", Path(name), 8.0 * n, 8.0 * n + 7, "a b c", "ln", continues=n > 0, lead_s=1.0)
-        for n in range(cues)
-    ]
-
-
-def table(segments: Sequence[Segment], name: str = "t", seed: int = 0, rank: int = 0, ranks: int = 1) -> TableSupply:
-    return TableSupply(name, SegmentTable.of(segments), Limits(), count_words, seed, rank=rank, ranks=ranks)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A stream of rows in memory; every seventh cannot be used."""
-
-    sizes: tuple[int, ...]
-    known: bool = True
-    name: str = "s"
-
-    @property
-    def shard_rows(self) -> tuple[int | None, ...]:
-        return self.sizes if self.known else tuple(None for _ in self.sizes)
-
-    def open(self, shard: int, skip: int = 0) -> Iterator[Segment | Problem]:
-        for row in range(skip, self.sizes[shard]):
-            name = f"{self.name}{shard}.{row}"
-            if row % 7 == 6:
-                yield Problem(name, "empty text", "the text is empty")
-            else:
-                yield Segment(name, Held(name, b""), 0.0, 3.0, "a b", "ln")
-
-
-def stream(rows: Rows, seed: int = 0, rank: int = 0, ranks: int = 1) -> StreamSupply:
-    shuffled = ShuffledStream(rows, seed, rank=rank, ranks=ranks, block_rows=BLOCK)
-    return StreamSupply(rows.name, shuffled, Limits(), count_words)
-
-
-def ids(step: Step) -> list[str]:
-    """What a step shows and what it drops, in its order."""
-    return [s.id for planned in step.windows for s in planned.window.segments] + [p.where for p in step.problems]
-
-
-def whole(plan: Plan) -> list[Step]:
-    assert plan.total_steps is not None
-    return [plan.step(index) for index in range(plan.total_steps)]
-
-
-def shown(plan: Plan) -> Counter[str]:
-    return Counter(each for step in whole(plan) for each in ids(step))
+def unusable(kind: str, rank: int = 0, ranks: int = 1) -> list[Supply]:
+    """The sources of `mix`, and one with rows that no window holds."""
+    long = [Segment(f"long{n}", Path(f"{n}.wav"), 0.0, 3.0, "a " * 300, "ln") for n in range(3)]
+    return [*mix(kind, rank, ranks), table([*long, *loose(4, "w")], "w", 0, rank, ranks)]
 
 
 def test_the_plan_is_a_function_of_the_seed() -> None:
@@ -152,35 +115,22 @@ def test_temperature_evens_sizes_out() -> None:
     assert share(float("inf")) == pytest.approx(0.5, abs=0.002)
 
 
-def mix(kind: str, rank: int = 0, ranks: int = 1) -> list[Supply]:
-    talks = table(talk("b", 30) + talk("c", 9), "b", 0, rank, ranks)
-    supplies: dict[str, list[Supply]] = {
-        "tables": [table(loose(23, "a"), "a", 0, rank, ranks), talks],
-        "stream": [stream(Rows((9, 14, 3)), 0, rank, ranks)],
-        "stream and tables": [talks, stream(Rows((9, 14, 3)), 0, rank, ranks), table(loose(11), "t", 0, rank, ranks)],
-        "two streams": [stream(Rows((9, 14)), 0, rank, ranks), stream(Rows((8, 4, 6), name="q"), 0, rank, ranks)],
-        "unknown length": [stream(Rows((9, 14, 3), known=False), 0, rank, ranks)],
-    }
-    return supplies[kind]
-
-
-KINDS = ["tables", "stream", "stream and tables", "two streams", "unknown length"]
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_taken_up_at_any_step_the_sequence_is_the_same(kind: str, ranks: int) -> None:
     weights = [1.5] + [1.0] * (len(mix(kind)) - 1)
+    counts: Counter[int] = Counter()
     for rank in range(ranks):
 
         def plan(rank: int = rank) -> Plan:
             return Plan(mix(kind, rank, ranks), BY_SEGMENTS, 7, weights=weights, steps=30, rank=rank, ranks=ranks)
 
         whole_run = whole(plan())
-        assert sum(len(ids(step)) for step in whole_run) > (60 if ranks == 1 else 8)
+        counts[rank] = sum(len(ids(step)) for step in whole_run)
         for index in range(30):
             resumed = plan()
             assert [resumed.step(at) for at in range(index, 30)] == whole_run[index:]
+    assert counts.total() > 60
 
 
 @pytest.mark.parametrize("kind", ["tables", "stream", "stream and tables", "two streams"])
@@ -219,6 +169,46 @@ def test_a_pass_over_a_stream_gives_every_row_to_one_rank(sizes: list[int], rank
         assert _name(again.at(mine[-1])) == found[mine[-1]]
         assert _name(again.at(mine[0])) == found[mine[0]]  # and back
     assert sorted(passes[0]) == sorted(passes[1]) == everything
+
+
+@given(st.integers(1, 4), st.integers(0, 99), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from(list(STEPS)))
+@settings(max_examples=40)
+def test_what_a_step_of_tables_shows_does_not_depend_on_the_ranks(
+    ranks: int, seed: int, fit_share: float, kind: str
+) -> None:
+    """Windows, how they are shown and what seeds their augmentation: a run may go on with any number of ranks."""
+    asked = replace(STEPS[kind], fit_share=fit_share, speeds=() if STEPS[kind].fixed else (0.9, 1.0, 1.1))
+    alone = whole(Plan(unusable("tables"), asked, seed, epochs=2))
+    dealt = [
+        whole(Plan(unusable("tables", rank, ranks), asked, seed, epochs=2, rank=rank, ranks=ranks))
+        for rank in range(ranks)
+    ]
+    for step, *shares in zip(alone, *dealt, strict=True):
+        windows = [window for share in shares for window in share.windows]
+        assert sorted(windows, key=lambda window: window.key) == list(step.windows)
+        assert len({window.key for window in windows}) == len(windows)
+        assert Counter(p for share in shares for p in share.problems) == Counter(step.problems)
+        sizes = [len(share.windows) for share in shares]
+        assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_beside_a_stream_the_rows_of_tables_stay_in_their_steps(ranks: int) -> None:
+    """Which rows of a stream a step holds depends on who reads which shard; how many, and when a pass ends, not."""
+    alone = whole(Plan(mix("stream and tables"), BY_SEGMENTS, 7))
+    dealt = [
+        whole(Plan(mix("stream and tables", rank, ranks), BY_SEGMENTS, 7, rank=rank, ranks=ranks))
+        for rank in range(ranks)
+    ]
+    keys = []
+    for step, *shares in zip(alone, *dealt, strict=True):
+        rows = [row for share in shares for row in ids(share)]
+        assert Counter(row for row in rows if not row.startswith("s")) == Counter(
+            row for row in ids(step) if not row.startswith("s")
+        )
+        assert len(rows) == len(ids(step))
+        keys += [window.key for share in shares for window in share.windows]
+    assert len(set(keys)) == len(keys)
 
 
 def test_a_stream_without_rows_is_an_error() -> None:

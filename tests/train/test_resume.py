@@ -14,14 +14,20 @@ import pytest
 import soundfile
 import torch
 
-from whispertune.errors import InputError, Interrupted
+from whispertune.data.problems import write_dropped
+from whispertune.data.segments import Problem, SourceData
+from whispertune.errors import InputError, Interrupted, TrainingError
 from whispertune.model.load import ModelFolder
 from whispertune.recipe import Recipe
-from whispertune.recipe_file import parse_recipe
+from whispertune.recipe_file import load_recipe, parse_recipe, recipe_tree
 from whispertune.reporting import Reporter, StepReport
+from whispertune.train.changes import FIXED, FREE, Change, changes_between
 from whispertune.train.checkpoint import Checkpoint, newest_checkpoint
+from whispertune.train.dropped import DroppedRows
+from whispertune.train.feed import LoadedStep
 from whispertune.train.loop import fine_tune
 from whispertune.train.run import Run
+from whispertune.train.splits import Splits
 
 STEPS = 6
 
@@ -57,8 +63,8 @@ class StopAfter(Reporter):
 
 def lines(run: Run) -> list[dict[str, Any]]:
     """The metrics without what measures time."""
-    found = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    return [{k: v for k, v in line.items() if "second" not in k and k != "hours_per_hour"} for line in found]
+    timed = ("second", "hours_per_hour", "waiting", "evaluating")
+    return [{k: v for k, v in line.items() if not any(word in k for word in timed)} for line in run.read_metrics()]
 
 
 def last(run: Run) -> Checkpoint:
@@ -95,8 +101,8 @@ def test_stopped_and_resumed_is_the_same_run(
 def test_training_changes_the_weights(uninterrupted: Run, tiny: ModelFolder) -> None:
     before = tiny.load().state_dict()
     after = last(uninterrupted).weights()
-    name = "model.model.decoder.layers.0.fc1.weight"
-    assert not torch.equal(before[name.removeprefix("model.")], after[name])
+    name = "model.decoder.layers.0.fc1.weight"
+    assert not torch.equal(before[name], after[name])
 
 
 def test_a_damaged_checkpoint_is_passed_over(
@@ -178,3 +184,171 @@ def test_audio_that_fails_when_it_is_drawn_is_skipped_and_counted(tiny: ModelFol
     fine_tune(recipe_for(tiny, tmp_path, max_bad_share=0.2, epochs=1), listened)  # found before the start
     problems = [json.loads(line) for line in listened.dropped.read_text().splitlines()]
     assert [(each["line"], each["source"]) for each in problems] == [(4, str(tmp_path / "train"))]
+
+
+# --- what may change -------------------------------------------------------------------------------------------------
+
+PRINTS = {"train": "1", "dev": "2", "test": "3"}
+
+
+def plain(**tables: Any) -> Recipe:
+    tree = {"model": "me/model", "language": "sv", "data": {"train": [{"source": "/a"}], "dev": [{"source": "/b"}]}}
+    return parse_recipe(tree | tables)
+
+
+def started(tmp_path: Path) -> Run:
+    run = Run(tmp_path / "run")
+    run.start(plain(), PRINTS)
+    return run
+
+
+def keys_of(tree: Any, key: str = "") -> list[str]:
+    if not isinstance(tree, dict):
+        return [key]
+    return [each for name in tree for each in keys_of(tree[name], f"{key}.{name}" if key else name)]
+
+
+def test_keys_that_may_always_or_never_change_are_keys_of_the_recipe() -> None:
+    known = [*keys_of(recipe_tree(plain())), "train.micro_windows", "train.base_bits"]  # the last two are unset
+    for pattern in (*FREE, *FIXED):
+        assert any(Change(pattern, 0, 1).key == key or key.startswith(pattern.removesuffix("*")) for key in known)
+    assert not [key for key in known if Change(key, 0, 1).free and Change(key, 0, 1).fixed]
+
+
+def test_what_does_not_change_what_is_trained_may_change(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    after = plain(
+        checkpoints={"keep": 5, "every_steps": 7},
+        evaluation={"batch": 2},
+        train={"micro_windows": 3},
+        tracking={"price_per_hour": 2.5},
+    )
+    changes = run.check_same(after, PRINTS)
+    assert sorted(change.partition(" ")[0] for change in changes) == [
+        "checkpoints.every_steps",
+        "checkpoints.keep",
+        "evaluation.batch",
+        "tracking.price_per_hour",
+        "train.micro_windows",
+    ]
+    run.note_changes(after, PRINTS, changes, step=3)
+    assert load_recipe(run.resolved_recipe) == after
+    assert load_recipe(run.folder / "resolved-3.toml") == plain()
+    assert run.check_same(after, PRINTS) == ()
+
+
+def test_another_recipe_or_other_data_are_refused_with_the_difference_unless_allowed(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    rows = [{"source": "/a", "weight": 2.0}]
+    after = plain(data={"train": rows, "dev": [{"source": "/b"}]}, train={"learning_rate": 1e-4, "micro_windows": 2})
+    others = PRINTS | {"train": "changed"}
+    said = (
+        "data.train.0.weight was 1.0, is 2.0; train.learning_rate was None, is 0.0001; data.train: its segments changed"
+    )
+    with pytest.raises(InputError, match=said) as refused:
+        run.check_same(after, others)
+    assert refused.value.fix is not None
+    assert "--allow-changes" in refused.value.fix
+    changes = run.check_same(after, others, allow=True)
+    for _ in range(2):  # as after a kill right behind
+        run.note_changes(after, others, changes, step=40)
+    mark = json.loads((run.folder / "run.json").read_text())
+    (noted,) = mark["changes"]
+    assert (noted["step"], noted["recipe_before"]) == (40, "resolved-40.toml")
+    assert set(noted["changed"]) == {*said.split("; "), "train.micro_windows was None, is 2"}
+    assert mark["data_sha256"] == others
+    assert run.check_same(after, others) == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "me/other"},
+        *({"train": each} for each in ({"method": "lora"}, {"freeze": ["encoder"]}, {"optimizer": "muon"})),
+    ],
+)
+def test_what_no_checkpoint_fits_is_refused_even_where_changes_are_allowed(change: Any, tmp_path: Path) -> None:
+    run = started(tmp_path)
+    with pytest.raises(InputError, match="a checkpoint fits no other weights"):
+        run.check_same(plain(**change), PRINTS, allow=True)
+
+
+def test_differences_are_told_key_by_key() -> None:
+    before = {"a": 1, "b": {"c": [1, 2], "d": [{"e": 1}, {"e": 2}]}, "f": [{"g": 1}]}
+    after = {"a": 1, "b": {"c": [1, 3], "d": [{"e": 1}, {"e": 5}]}, "f": [{"g": 1}, {"g": 2}], "h": "new"}
+    assert [str(change) for change in changes_between(before, after)] == [
+        "b.c was [1, 2], is [1, 3]",
+        "b.d.1.e was 2, is 5",
+        "f was [{'g': 1}], is [{'g': 1}, {'g': 2}]",
+        "h was None, is 'new'",
+    ]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints", "model", "result.json"])
+def test_a_folder_that_holds_anything_of_a_run_is_never_overwritten(name: str, tmp_path: Path) -> None:
+    run = started(tmp_path)
+    (run.folder / name).mkdir()
+    (run.folder / name / "precious").touch()
+    with pytest.raises(InputError, match="already begun"):
+        run.start(plain(seed=7), PRINTS)
+    assert (run.folder / name / "precious").exists()
+    assert load_recipe(run.resolved_recipe) == plain()
+
+
+def test_a_folder_that_init_made_holds_no_run_to_resume(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "resolved.toml").touch()
+    with pytest.raises(InputError, match="no run to resume"):
+        Run(tmp_path).check_same(plain(), PRINTS)
+
+
+def test_the_lines_that_come_again_are_dropped(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    for step in range(1, 6):
+        run.add_metrics("step", {"step": step, "loss": float("nan") if step == 3 else 1.0})
+        if step in (2, 4):
+            run.add_metrics("evaluation", {"step": step})
+    run.skipped.write_text('{"step": 3, "segments": ["a"]}\n{"step": 5, "segm')
+    with run.metrics.open("a") as file:
+        file.write('{"kind": "step", "step": 6, "lo')  # killed here
+    run.rewind_metrics(4, 2)
+    assert [(line["kind"], line["step"]) for line in run.read_metrics()] == [
+        ("step", 1),
+        ("step", 2),
+        ("evaluation", 2),
+        ("step", 3),
+        ("step", 4),
+    ]
+    assert run.read_metrics()[3]["loss"] is None
+    assert run.skipped.read_text() == '{"step": 3, "segments": ["a"]}\n'
+
+
+# --- rows that turn out bad ------------------------------------------------------------------------------------------
+
+
+def test_the_share_of_bad_rows_goes_on_counting_after_a_resume(tmp_path: Path) -> None:
+    """Two of ten may be bad; one at the start, one drawn before the run was stopped, one after."""
+    path = tmp_path / "dropped.jsonl"
+    start = Problem("metadata.jsonl:1", "too short", "", source="/a")
+    segments: Any = [None] * 9  # counted, no more
+    splits = Splits({}, (), SourceData(segments, (start,)), SourceData(()), SourceData(()))
+
+    def opened() -> DroppedRows:
+        return DroppedRows(path, splits, 0.2, plain().data.train)
+
+    def step(*lines: int) -> LoadedStep:
+        return LoadedStep(
+            (), tuple(Problem(f"metadata.jsonl:{line}", "audio does not decode", "") for line in lines), 1
+        )
+
+    first = opened()
+    first.add([start])
+    first.of_step(step(4), 1)
+    write_dropped(path, [Problem("metadata.jsonl:7", "audio does not decode", "")], append=True)  # of dev: no source
+    resumed = opened()
+    resumed.of_step(step(4), 2)  # the same row again
+    with pytest.raises(TrainingError, match=r"30\.0 % of the training rows cannot be used"):
+        resumed.of_step(step(5), 3)
+    with pytest.raises(TrainingError, match=r"30\.0 %"):
+        opened().of_step(step(5), 3)
+    assert path.read_text().count("\n") == 4

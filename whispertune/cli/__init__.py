@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from whispertune.cli import evaluate, export, init, inspect, prepare, train, transcribe
+from whispertune.cli import evaluate, export, find_lr, init, inspect, prepare, train, transcribe
 from whispertune.cli.quiet import quieten
 from whispertune.errors import WhispertuneError
 
@@ -31,6 +31,7 @@ app = typer.Typer(
 app.command("init")(init.init)
 app.command("inspect")(inspect.inspect)
 app.command("prepare")(prepare.prepare)
+app.command("find-lr")(find_lr.find_lr)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("transcribe")(transcribe.transcribe)

@@ -16,6 +16,9 @@ def evaluate(
     engine: Annotated[str, typer.Option(help="ctranslate2 or transformers.")] = "ctranslate2",
     beams: Annotated[int, typer.Option(min=1, help="Beams of the search.")] = 1,
     batch: Annotated[int, typer.Option(min=1, help="Clips decoded at once.")] = 8,
+    context: Annotated[
+        str, typer.Option(help="full: 30 s; fit: clips cut to what is spoken; auto: fit where it was trained.")
+    ] = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first rows.")] = None,
     terms: Annotated[Path | None, typer.Option(help="A line a term: how many of them came out right.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write each utterance and its alignment here, as JSONL.")] = None,
@@ -44,6 +47,7 @@ def evaluate(
             engine=engine,
             beams=beams,
             batch=batch,
+            context=context,
             limit_rows=limit,
             reporter=screen,
         )

@@ -21,6 +21,9 @@ def transcribe(
     cues: Annotated[str, typer.Option(help="decoded: as the model cut them; sentence: regrouped.")] = "decoded",
     line: Annotated[int, typer.Option(min=10, help="Characters a line, for --cues sentence.")] = 42,
     longest: Annotated[float, typer.Option(min=1, help="Seconds a cue, for --cues sentence.")] = 7.0,
+    context: Annotated[
+        str, typer.Option(help="full: 30 s; fit: cut to the speech where it ends; auto: fit where it was trained.")
+    ] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
@@ -33,7 +36,7 @@ def transcribe(
     from whispertune.decode.transcribe import Options
     from whispertune.service import transcribe_files
 
-    options = Options(language, task, engine, beams, words, cues, line, longest)
+    options = Options(language, task, engine, beams, words, cues, line, longest, context)
     with Screen() as screen:
         results = transcribe_files(
             recordings, model, options, formats.split(","), out=out, overwrite=overwrite, reporter=screen

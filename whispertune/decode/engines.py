@@ -1,7 +1,7 @@
 """Engines: what turns a window of audio into text. CTranslate2 by default, transformers to check it.
 
     engine = open_engine("ctranslate2", find_model("bundled:whisper-base"))
-    engine.decode(mel, "sv", "transcribe", beams=1)   # mel: (batch, n_mels, 3_000) -> texts
+    engine.decode(mel, "sv", "transcribe", beams=1)   # mel: (batch, n_mels, 3_000), or fewer frames -> texts
 
 `live_engine` takes the weights of a model in training, by the same name table that reads and writes files.
 To add an engine, write a function `(LiveModel) -> Engine` and name it in `ENGINES`.
@@ -10,22 +10,26 @@ To add an engine, write a function `(LiveModel) -> Engine` and name it in `ENGIN
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from whispertune.decode.context import spoken_frames
 from whispertune.errors import InputError
 from whispertune.model.export import ctranslate2_files
 from whispertune.model.formats.transformers import Shape
 from whispertune.model.generation import MAX_LENGTH, Generation
 from whispertune.model.load import ModelFolder, find_model, is_ctranslate2
+from whispertune.windows.features import HOP_SAMPLES, WINDOW_SAMPLES
 from whispertune.windows.tokens import Vocabulary
 
 if TYPE_CHECKING:
     import torch
     from transformers import WhisperForConditionalGeneration
 
+WINDOW_FRAMES = WINDOW_SAMPLES // HOP_SAMPLES  # 3,000
 MAX_NEW_TOKENS = MAX_LENGTH // 2  # as OpenAI's decoder and CTranslate2 have it
 
 
@@ -38,7 +42,7 @@ class Engine(Protocol):
     n_mels: int
 
     def decode(self, mel: torch.Tensor, language: str, task: str, beams: int = 1) -> list[str]:
-        """Texts of a batch of windows; mel is float32, (batch, n_mels, 3_000)."""
+        """Texts of a batch of windows; mel is float32, (batch, n_mels, frames): 3,000, or fewer and an even number."""
         ...
 
 
@@ -111,7 +115,7 @@ class TransformersEngine:
             self.settings.language, self.settings.task = language, task
         training = self.model.training
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), without_padding(self.model) if mel.shape[2] < WINDOW_FRAMES else nullcontext():
             sequences = self.model.generate(
                 mel.to(self.model.device),
                 generation_config=self.settings,
@@ -119,6 +123,26 @@ class TransformersEngine:
             )
         self.model.train(training)
         return [self.vocabulary.decode(sequence) for sequence in sequences.tolist()]
+
+
+@contextmanager
+def without_padding(model: WhisperForConditionalGeneration) -> Iterator[None]:
+    """Within it the encoder is spared the zeros that generate() fills short mels up with."""
+    from whispertune.model.encoder import WhisperEncoder, swap_encoder
+
+    def cut(module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        mel = given[0] if given else named.pop("input_features")
+        frames = spoken_frames(mel.ne(0).any(dim=1).any(dim=0).cpu().numpy())
+        return (mel[..., :frames], *given[1:]), named
+
+    encoder = model.model.encoder
+    if not isinstance(encoder, WhisperEncoder):
+        encoder = swap_encoder(model)
+    hook = encoder.register_forward_pre_hook(cut, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def best_device() -> str:
@@ -131,8 +155,22 @@ def best_device() -> str:
 def _whisper(path: str, **options: Any) -> Any:
     import ctranslate2
 
-    device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
-    return ctranslate2.models.Whisper(path, device=device, intra_threads=os.cpu_count() or 1, **options)
+    return ctranslate2.models.Whisper(path, intra_threads=_threads(), **_device(), **options)
+
+
+def _threads() -> int:
+    """The cores of this machine, shared with the other processes of a run."""
+    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def _device() -> dict[str, Any]:
+    """The GPU that torch works on, where ctranslate2 has one."""
+    import ctranslate2
+    import torch
+
+    if not ctranslate2.get_cuda_device_count():
+        return {"device": "cpu"}
+    return {"device": "cuda", "device_index": torch.cuda.current_device() if torch.cuda.is_available() else 0}
 
 
 def live_files(live: LiveModel) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from whispertune.data.captions import Cue, Word
+from whispertune.decode.context import choose_context, spoken_frames
 from whispertune.decode.cues import by_sentence
 from whispertune.decode.engines import (
     ENGINES,
@@ -24,6 +26,7 @@ from whispertune.decode.engines import (
     best_device,
     live_files,
     load_live,
+    without_padding,
 )
 from whispertune.errors import InputError
 from whispertune.model.generation import Generation
@@ -48,6 +51,7 @@ class Options:
     cues: str = "decoded"  # as the model cut them, or "sentence": regrouped
     max_line_characters: int = 42
     max_cue_s: float = 7.0
+    context: str = "auto"  # "full": 30 s; "fit": cut to the speech where it ends; auto: fit where it was trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,8 @@ class Transcript:
 Transcriber = Callable[[np.ndarray, Path, Progress | None], Transcript]
 
 
-def open_transcriber(name: str, options: Options) -> Transcriber:
-    """A function from 16 kHz samples to a Transcript, with the model loaded once.
+def open_transcriber(name: str, options: Options, say: Callable[[str], None] = lambda text: None) -> Transcriber:
+    """A function from 16 kHz samples to a Transcript, with the model loaded once; `say` is told of what may go wrong.
 
     Raises:
         ModelError: no such model. InputError: the engine cannot do what is asked.
@@ -75,26 +79,35 @@ def open_transcriber(name: str, options: Options) -> Transcriber:
     if options.cues not in CUES:
         raise InputError(f"unknown kind of cues {options.cues!r}", where="--cues", fix=f"one of {', '.join(CUES)}")
     path = Path(name).expanduser()
+    options = replace(options, context=choose_context(options.context, name, say))
     if options.engine == "ctranslate2":
         if path.is_dir() and is_ctranslate2(path):
             vocabulary = Vocabulary.from_file(path / "tokenizer.json")
-            return _FasterWhisper(_faster_whisper(str(path)), options, Generation.from_ctranslate2(path), vocabulary)
+            return _FasterWhisper(
+                _faster_whisper(str(path), options), options, Generation.from_ctranslate2(path), vocabulary
+            )
         live = load_live(find_model(name))
         files = live_files(live) | {
             "tokenizer.json": live.tokenizer_json,
             "preprocessor_config.json": json.dumps({"feature_size": live.shape.n_mels}).encode(),
         }
-        whisper = _faster_whisper(name, files=files, compute_type="float32")
+        whisper = _faster_whisper(name, options, files=files, compute_type="float32")
         return _FasterWhisper(whisper, options, live.generation, live.vocabulary)
     if options.words or options.cues == "sentence":
         raise InputError("word times come from faster-whisper", where="--engine", fix="use --engine ctranslate2")
     return _Transformers(name, options)
 
 
-def _faster_whisper(path: str, **options: Any) -> Any:
+def _faster_whisper(path: str, options: Options, **how: Any) -> Any:
     from faster_whisper import WhisperModel
 
-    return WhisperModel(path, device="auto", **options)
+    class FitModel(WhisperModel):  # type: ignore[misc, unused-ignore]
+        """Leaves out the zeros that a window is filled up with: the last of a long recording, the only of a clip."""
+
+        def encode(self, features: np.ndarray) -> Any:
+            return super().encode(features[..., : spoken_frames((features != 0).any(axis=0))])
+
+    return (FitModel if options.context == "fit" else WhisperModel)(path, device="auto", **how)
 
 
 def _speech(options: Options, generation: Generation, vocabulary: Vocabulary) -> tuple[str | None, str]:
@@ -171,10 +184,10 @@ class _Transformers:
             return_tensors="pt",
             return_attention_mask=True,
             truncation=False,
-            padding="longest" if total_s > 30 else "max_length",
+            padding="longest" if total_s > 30 or self.options.context == "fit" else "max_length",
         ).to(self.live.model.device)
         multilingual = self.live.vocabulary.multilingual
-        with torch.no_grad():
+        with torch.no_grad(), without_padding(self.live.model) if self.options.context == "fit" else nullcontext():
             found = self.live.model.generate(
                 features.input_features,
                 attention_mask=features.attention_mask,

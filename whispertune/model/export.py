@@ -19,7 +19,6 @@ from whispertune.errors import InputError
 from whispertune.model.formats import ctranslate2 as ct2
 from whispertune.model.formats.transformers import (
     Shape,
-    model_state,
     token_names,
     write_folder,
     write_tokenizer,
@@ -41,7 +40,9 @@ def ctranslate2_files(
     quantization: str = "float32",
 ) -> dict[str, bytes]:
     """What ctranslate2 loads, by file name, from weights in memory; the model is not touched."""
-    arrays = ct2.from_transformers(model_state(model), shape.encoder_heads, shape.decoder_heads)
+    from whispertune.model.parameters import merged_state
+
+    arrays = ct2.from_transformers(merged_state(model), shape.encoder_heads, shape.decoder_heads)
     return {
         "model.bin": ct2.model_bin(arrays, quantization),
         "config.json": ctranslate2_config(generation, vocabulary),
@@ -62,10 +63,12 @@ def write_ctranslate2(folder: ModelFolder, out: Path, quantization: str) -> None
 
 def write_transformers(folder: ModelFolder, out: Path, quantization: str) -> None:
     """A folder for transformers, in safetensors."""
+    from whispertune.model.parameters import merged_state
+
     if quantization not in ("float32", "float16"):
         raise InputError(f"transformers folders are not written in {quantization}", fix="float32 or float16")
     floats = np.float16 if quantization == "float16" else np.float32
-    state = {name: array.astype(floats) for name, array in model_state(folder.load()).items()}
+    state = {name: array.astype(floats) for name, array in merged_state(folder.load()).items()}
     write_folder(out, state, folder.shape, folder.tokenizer_json, folder.generation)
 
 

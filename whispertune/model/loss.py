@@ -1,21 +1,29 @@
 """The training loss: cross-entropy summed over target tokens, and nothing computed for the others.
 
-module = SummedLoss(model, precision="float32")
-loss_sum = module(batch.mel, batch.inputs, batch.targets)   # divide by the step's target tokens
+module = SummedLoss(model, precision="bfloat16")
+loss_sum = module(batch.mel, batch.inputs, batch.targets, batch.states)   # divide by the step's target tokens
+states = module.prefix(batch.mel)   # of a frozen beginning of the encoder, to be kept and given back
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from whispertune.model.encoder import swap_encoder
+from whispertune.model.layers import decode, layers_of, set_stochastic_depth
 from whispertune.windows.labels import IGNORE
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
+
+CHUNK_TOKENS = 2_048  # that logits are computed for at once: 0.4 GB of them in float32
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def resolve_precision(precision: str, device: str) -> str:
@@ -35,27 +43,87 @@ def _cpu_has_bfloat16() -> bool:
 class SummedLoss(nn.Module):
     """A Whisper model whose forward pass gives the summed loss of a batch.
 
-    A module of its own so that wrappers (data parallel, compile) see the whole computation.
+    A module of its own so that wrappers (data parallel, sharding) see the whole computation. What is trained is
+    settled before, by `prepare`; float16 needs a gradient scaler around it.
+
+    Args:
+        model: its encoder and layers become ours, in place.
+        precision: float32, bfloat16 or float16 of the products; weights and sums stay float32.
+        label_smoothing: that share of each target is spread evenly over the vocabulary.
+        stochastic_depth: chance that a row skips the last layer, see `set_stochastic_depth`.
+        checkpointing: keep only the inputs of the layers that learn, and compute the rest again backwards.
+        compiled: torch.compile the layers.
     """
 
-    def __init__(self, model: WhisperForConditionalGeneration, precision: str = "float32") -> None:
+    def __init__(
+        self,
+        model: WhisperForConditionalGeneration,
+        precision: str = "float32",
+        *,
+        label_smoothing: float = 0.0,
+        stochastic_depth: float = 0.0,
+        checkpointing: bool = False,
+        compiled: bool = False,
+    ) -> None:
         super().__init__()
         self.model = model
-        self.in_bfloat16 = precision == "bfloat16"
+        swap_encoder(model)
+        self.products = HALVES.get(precision)
+        self.label_smoothing = label_smoothing
+        set_stochastic_depth(model, stochastic_depth)
+        for layer in layers_of(model):
+            layer.compiled = compiled
+            layer.gradient_checkpointing = checkpointing
+            # the reentrant kind would need an input with a gradient, which there is none of under adapters
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
-    def forward(self, mel: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        mel: torch.Tensor | None,
+        inputs: torch.Tensor,
+        targets: torch.Tensor,
+        states: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Loss summed over target tokens.
 
         Args:
-            mel: float32, (batch, n_mels, frames).
+            mel: float32, (batch, n_mels, frames); not needed where `states` are given.
             inputs: int64, (batch, tokens), decoder inputs.
             targets: int64, (batch, tokens), IGNORE where there is no loss.
+            states: what `prefix` gave, (batch, frames / 2, width).
 
         Returns:
             float32 scalar.
         """
-        with torch.autocast(mel.device.type, dtype=torch.bfloat16, enabled=self.in_bfloat16):
-            hidden = self.model.model(mel, decoder_input_ids=inputs, use_cache=False).last_hidden_state
+        model = self.model.model
+        with self._autocast(inputs.device):
+            if states is not None:
+                encoded = model.encoder.rest(states)
+            elif mel is not None:
+                encoded = model.encoder(mel).last_hidden_state
+            else:
+                raise ValueError("give mel or states")
             wanted = targets != IGNORE  # the 51,865-way projection is the decoder's largest product
-            logits = self.model.proj_out(hidden[wanted])
-        return F.cross_entropy(logits.float(), targets[wanted], reduction="sum")
+            return self._loss(decode(model.decoder, inputs, encoded)[wanted], targets[wanted])
+
+    def prefix(self, mel: torch.Tensor) -> torch.Tensor:
+        """What the frozen beginning of the encoder gives, to be kept: bfloat16, (batch, frames / 2, width)."""
+        with self._autocast(mel.device):
+            return self.model.model.encoder.prefix(mel).to(torch.bfloat16)  # type: ignore[no-any-return]
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, dtype=self.products, enabled=self.products is not None)
+
+    def _loss(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """In chunks, so that logits are never there for all tokens; a lone chunk is not computed twice."""
+        if len(targets) <= CHUNK_TOKENS:
+            return self._loss_of(hidden, targets)
+        losses = [
+            checkpoint(self._loss_of, *chunk, use_reentrant=False)
+            for chunk in zip(torch.split(hidden, CHUNK_TOKENS), torch.split(targets, CHUNK_TOKENS), strict=True)
+        ]
+        return torch.stack(losses).sum()
+
+    def _loss_of(self, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        logits = self.model.proj_out(hidden).float()
+        return F.cross_entropy(logits, targets, reduction="sum", label_smoothing=self.label_smoothing)

@@ -1,24 +1,31 @@
 """Dev while training: the engine is checked once, a fixed subset is decoded at intervals, the best is kept.
 
-dev = DevSet(recipe, run, splits, folder, reader, reporter, stop, dropped=dropped)
+dev = DevSet(recipe, run, splits, folder, reader, reporter, stop, dropped=dropped, ranks=ranks)
 base = dev.base()                 # the figures before, on all rows of the reporting split
-dev.evaluate(model, extent, progress)     # generated text of the live weights; saves them where they are the best
-tuned = dev.tuned(model, progress)
+found = dev.evaluate(model, extent, progress)     # generated text of the live weights; saves them where they are best
+dev.evaluate(model, extent, progress, weights="average")     # the same of averaged ones, which the model has for now
+tuned = dev.tuned(model, progress)                # the best weights, on 30 s
+tuned_fit = dev.tuned_fit(progress)               # and on clips cut to what is spoken, where that was trained
+
+Where several ranks train, each decodes its share of the rows, all know the figures, and the main one writes.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.keyed import keyed_rng
-from whispertune.data.segments import Segment
+from whispertune.data.segments import Problem, Segment
 from whispertune.data.table import SegmentTable
+from whispertune.decode.context import Context, Mark
 from whispertune.decode.engines import Engine, LiveModel, best_device, live_engine, load_live
-from whispertune.evaluation import Evaluation, decode_segments, evaluate
+from whispertune.errors import RecipeError
+from whispertune.evaluation import Evaluation, Hypothesis, decode_segments, evaluation_of
 from whispertune.evaluation import Progress as Watch
 from whispertune.model.formats.transformers import model_state, write_folder
 from whispertune.model.generation import Generation
@@ -27,9 +34,10 @@ from whispertune.recipe import Recipe
 from whispertune.reporting import Reporter
 from whispertune.score.normalize import leads_with_cer
 from whispertune.score.wer import score
-from whispertune.train.checkpoint import Progress, publish
+from whispertune.train.checkpoint import Progress
 from whispertune.train.dropped import DroppedRows
 from whispertune.train.run import Run
+from whispertune.train.saving import Saver
 from whispertune.train.schedule import Extent
 from whispertune.train.signals import StopRequest
 from whispertune.train.splits import Splits
@@ -37,6 +45,8 @@ from whispertune.windows.tokens import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
+
+T = TypeVar("T")
 
 FIRST_WORD = 24  # characters that hold it
 ENGINE_TOLERANCE = 0.5  # of WER, in points, between CTranslate2 and transformers on the same clips
@@ -74,6 +84,43 @@ def _written(vocabulary: Vocabulary, settings: Generation, segments: SegmentTabl
     return tokens, first
 
 
+class Ranks(Protocol):
+    """The processes that train one model together, as far as evaluations need them; see train/ranks.py."""
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def count(self) -> int: ...
+
+    def gather(self, value: T) -> list[T]:
+        """What every rank has, on all of them."""
+        ...
+
+    def together(self, work: Callable[[], T]) -> T:
+        """Each does its own; where it fails on one, it fails on all."""
+        ...
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        """The main one does it, all get what came of it."""
+        ...
+
+
+class Alone:
+    """One process."""
+
+    rank, count = 0, 1
+
+    def gather(self, value: T) -> list[T]:
+        return [value]
+
+    def together(self, work: Callable[[], T]) -> T:
+        return work()
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        return work()
+
+
 class DevSet:
     """Evaluations of one run; what they cost is counted in its progress."""
 
@@ -88,10 +135,13 @@ class DevSet:
         stop: StopRequest,
         *,
         dropped: DroppedRows,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Alone()
         self.dropped = dropped
         self.recipe, self.run, self.folder = recipe, run, folder
         self.reader, self.tell, self.stop = reader, tell, stop
+        self.saver = Saver(run, recipe.checkpoints.keep, recipe.checkpoints.full_disk, tell.say)
         self.split, self.reported = splits.reporting
         self.subset = _subset(splits.dev.segments, recipe.evaluation.subset, recipe.seed)
         self.generation = tuned_generation(folder, splits.sample)
@@ -101,21 +151,23 @@ class DevSet:
         best = recipe.checkpoints.best
         auto = "cer" if leads_with_cer(splits.dev.segments[0].language) else "wer"
         self.metric = auto if best == "auto" else best
+        self.contexts = trained_contexts(recipe)  # the last of them decodes while training
         self.seconds_before = 0.0  # what measuring the base model took, in this session
-        self._last: tuple[int, Evaluation] | None = None  # the step and figures of the last evaluation
+        self._best: Evaluation | None = None  # of the weights that are kept, where this session evaluated them
+        self._best_engine: Engine | None = None
 
     def base(self) -> Evaluation:
-        """The untouched model on all rows of the reporting split; decoded once a run."""
-        known = self.run.read_evaluation("base")
+        """The untouched model on all rows of the reporting split, 30 s each; decoded once a run."""
+        known = self.ranks.on_main(lambda: self.run.read_evaluation("base"))
         if known is not None:
             self.engine_kind = known.engine
             return known
         start = time.perf_counter()
         live = load_live(self.folder)
-        base = self._evaluate(live_engine(self.engine_kind, live), self.reported, "base model")
+        base = self._evaluate(live_engine(self.engine_kind, live), self.reported, "base model", "full")
         if not self._engine_agrees(live, base):
             self.engine_kind = "transformers"
-            base = self._evaluate(_transformers(live), self.reported, "base model, by transformers")
+            base = self._evaluate(_transformers(live), self.reported, "base model, by transformers", "full")
         self.seconds_before = time.perf_counter() - start
         return self._finish("base", base)
 
@@ -124,55 +176,103 @@ class DevSet:
         reached = extent.reached(progress.step, progress.speech_seconds, self.recipe.evaluation.times)
         return reached > progress.parts_evaluated and progress.step > 0
 
-    def evaluate(self, model: WhisperForConditionalGeneration, extent: Extent, progress: Progress) -> None:
-        """Decode the subset with the live weights, note the figures, and keep the weights if they are the best."""
+    def value(self, evaluation: Evaluation) -> float:
+        """The figure that selects, in per cent; the lower, the better."""
+        return float(getattr(evaluation.scores, self.metric))
+
+    def evaluate(
+        self, model: WhisperForConditionalGeneration, extent: Extent, progress: Progress, weights: str = "live"
+    ) -> Evaluation:
+        """Decode the subset with the weights that the model has, note the figures, and keep them if they are the best.
+
+        `weights` says what they are: "live", or "average" of several.
+        """
         start = time.perf_counter()
-        evaluation = self._evaluate(
-            live_engine(self.engine_kind, self._live(model)), self.subset, f"dev after step {progress.step}"
-        )
-        value = float(getattr(evaluation.scores, self.metric))
+        what = "dev after" if weights == "live" else f"{weights} weights on dev after"
+        engine = live_engine(self.engine_kind, self._live(model))
+        evaluation = self._evaluate(engine, self.subset, f"{what} step {progress.step}", self.contexts[-1])
+        value = self.value(evaluation)
         best = progress.best_value is None or value < progress.best_value
-        if best:
-            self._save_model(model)
+        if best and self._save_model(model, weights):
             progress.best_step, progress.best_value = progress.step, value
+            self._best = evaluation
         progress.evaluated_step = progress.step
         progress.parts_evaluated = extent.reached(progress.step, progress.speech_seconds, self.recipe.evaluation.times)
         progress.seconds_evaluating += time.perf_counter() - start
-        self._last = (progress.step, evaluation)
-        self.run.add_metrics("evaluation", {"step": progress.step, "best": best, **evaluation.as_json()})
-        self.tell.evaluated(f"step {progress.step}", evaluation)
+        line = {"step": progress.step, "weights": weights, "best": best, **evaluation.as_json()}
+        self._write("metrics.jsonl", lambda: self.run.add_metrics("evaluation", line))
+        self.tell.evaluated(f"step {progress.step}" + ("" if weights == "live" else f", {weights} weights"), evaluation)
+        return evaluation
 
     def tuned(self, model: WhisperForConditionalGeneration, progress: Progress) -> Evaluation:
-        """The best weights on all rows of the reporting split."""
+        """The best weights on all rows of the reporting split, 30 s each."""
         start = time.perf_counter()
         if progress.best_step is None:  # nothing was evaluated on the way: the last weights are the model
-            self._save_model(model)
-        tuned = self._known_tuned(progress)
-        if tuned is None:
-            live = self._live(model) if progress.best_step in (None, progress.step) else self._live_best()
-            tuned = self._evaluate(live_engine(self.engine_kind, live), self.reported, "tuned model")
+            self._save_model(model, "live", must=True)
+        evaluation = self._of_best("full")
         progress.seconds_evaluating += time.perf_counter() - start
-        return self._finish("tuned", tuned)
+        return self._finish("tuned", evaluation)
 
-    def _known_tuned(self, progress: Progress) -> Evaluation | None:
-        """The last evaluation, where it was of the best weights on the very rows that are reported."""
-        if self._last is None or self.split != "dev" or len(self.subset) != len(self.reported):
+    def tuned_fit(self, progress: Progress) -> Evaluation | None:
+        """The same, after it, on clips cut to what is spoken; None where that was not trained."""
+        if "fit" not in self.contexts:
             return None
-        step, evaluation = self._last
-        return evaluation if step == progress.best_step else None
+        start = time.perf_counter()
+        evaluation = self._of_best("fit")
+        progress.seconds_evaluating += time.perf_counter() - start
+        return self._finish("tuned_fit", evaluation)
+
+    def _of_best(self, context: Context) -> Evaluation:
+        same_rows = self.split == "dev" and len(self.subset) == len(self.reported)
+        if same_rows and self._best is not None and self._best.context == context:
+            return self._best  # that is what was decoded when they were found to be the best
+        self._best_engine = self._best_engine or live_engine(self.engine_kind, self._live_best())
+        return self._evaluate(self._best_engine, self.reported, f"tuned model, {context}", context)
+
+    def best_weights(self) -> str:
+        """What is kept: "live" weights as they were after a step, or an "average"."""
+        return Mark.read(self.run.model).weights
 
     def _finish(self, name: str, evaluation: Evaluation) -> Evaluation:
-        final = evaluation.of(self.split, biased=name == "tuned" and self.split == "dev")
-        self.run.save_evaluation(name, final)
-        self.dropped.add(final.problems)
-        self.tell.evaluated(f"{name} model", final)
+        final = evaluation.of(self.split, biased=name != "base" and self.split == "dev")
+        self._write("an evaluation", lambda: self.run.save_evaluation(name, final))
+        self.ranks.on_main(lambda: self.dropped.add(final.problems))
+        self.tell.evaluated(f"{name.replace('_', ' ')} model", final)
         return final
 
-    def _evaluate(self, engine: Engine, segments: Sequence[Segment], what: str) -> Evaluation:
+    def _write(self, what: str, work: Callable[[], None]) -> None:
+        def on_main() -> None:
+            with self.saver.room(what):
+                work()
+
+        self.ranks.on_main(on_main)
+
+    def _evaluate(self, engine: Engine, segments: Sequence[Segment], what: str, context: Context) -> Evaluation:
+        start = time.perf_counter()
+        found, problems = self._decode(engine, segments, what, context)
+        return evaluation_of(found, problems, time.perf_counter() - start, engine.name, context).of("dev", biased=False)
+
+    def _decode(
+        self, engine: Engine, segments: Sequence[Segment], what: str, context: Context
+    ) -> tuple[list[Hypothesis], list[Problem]]:
+        """This rank's share of the rows, then all of them together."""
         settings = self.recipe.evaluation
-        return evaluate(
-            engine, segments, self.reader, batch=settings.batch, beams=settings.beams, progress=self._watch(what)
-        ).of("dev", biased=False)
+        by_length = sorted(segments, key=lambda segment: segment.duration_s)
+        found, problems = self.ranks.together(
+            lambda: decode_segments(
+                engine,
+                by_length[self.ranks.rank :: self.ranks.count],
+                self.reader,
+                batch=settings.batch,
+                beams=settings.beams,
+                context=context,
+                progress=self._watch(what),
+            )
+        )
+        shares = self.ranks.gather(({each.segment.id: each.text for each in found}, problems))
+        texts = {id_: text for share, _ in shares for id_, text in share.items()}
+        everything = [Hypothesis(segment, texts[segment.id]) for segment in segments if segment.id in texts]
+        return everything, [problem for _, share in shares for problem in share]
 
     def _watch(self, what: str) -> Watch:
         def progress(done: int, total: int) -> None:
@@ -187,14 +287,7 @@ class DevSet:
         clips = self.reported[: self.recipe.evaluation.verify_clips]
         if self.engine_kind == "transformers" or not clips:
             return True
-        hypotheses, _ = decode_segments(
-            _transformers(live),
-            clips,
-            self.reader,
-            batch=self.recipe.evaluation.batch,
-            beams=self.recipe.evaluation.beams,
-            progress=self._watch("the same clips by transformers"),
-        )
+        hypotheses, _ = self._decode(_transformers(live), clips, "the same clips by transformers", "full")
         theirs = {each.segment.id: each.text for each in hypotheses}
         ours = [each for each in base.utterances if each.id in theirs]
         ids, references = [each.id for each in ours], [each.reference for each in ours]
@@ -218,11 +311,28 @@ class DevSet:
             live.model.to(best_device())
         return live
 
-    def _save_model(self, model: WhisperForConditionalGeneration) -> None:
-        target = self.run.model
-        temporary = target.with_name(".model.partial")
-        write_folder(temporary, model_state(model), self.folder.shape, self.folder.tokenizer_json, self.generation)
-        publish(temporary, target)
+    def _save_model(self, model: WhisperForConditionalGeneration, weights: str, *, must: bool = False) -> bool:
+        """Write the weights as the run's model; False where there was no room and the run goes on without."""
+        state = model_state(model)
+
+        def write(folder: Path) -> None:
+            write_folder(folder, state, self.folder.shape, self.folder.tokenizer_json, self.generation)
+            Mark(self.contexts, weights).write(folder)
+
+        return self.ranks.on_main(lambda: self.saver.model(write, must=must))
+
+
+def trained_contexts(recipe: Recipe) -> tuple[Context, ...]:
+    """What a run trains for and measures: 30 s always, and fit; by the last of them it selects.
+
+    Raises:
+        RecipeError: fit is asked for, and nothing is trained so.
+    """
+    asked = recipe.evaluation.context
+    if asked == "fit" and not recipe.windows.fit_share:
+        fix = "raise windows.fit_share, or leave it at auto"
+        raise RecipeError("no clip is trained cut to what is spoken", where="evaluation.context", fix=fix)
+    return ("full", "fit") if recipe.windows.fit_share and asked != "full" else ("full",)
 
 
 def _transformers(live: LiveModel) -> Engine:

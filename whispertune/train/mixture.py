@@ -31,11 +31,13 @@ def make_plan(
     count_tokens: CountTokens,
     rank: int = 0,
     ranks: int = 1,
+    *,
+    fixed: bool = False,
 ) -> Plan:
-    """The steps of a run.
+    """The steps of a run; with `fixed`, of the same windows in every epoch.
 
     Raises:
-        RecipeError: the length of a source would have to be known and is not.
+        RecipeError: the length of a source would have to be known and is not, or its windows cannot be fixed.
     """
     supplies: dict[int, Supply] = {}
     for index, table in splits.parts.items():
@@ -48,7 +50,7 @@ def make_plan(
     order = sorted(supplies)
     return Plan(
         [supplies[index] for index in order],
-        plan_settings(recipe, limits),
+        replace(plan_settings(recipe, limits), fixed=fixed),
         recipe.seed,
         weights=[recipe.data.train[index].weight for index in order],
         temperature=recipe.data.temperature,
@@ -64,7 +66,7 @@ def count_windows(recipe: Recipe, splits: Splits, limits: Limits, count_tokens: 
     supplies = [
         TableSupply(f"train.{index}", table, limits, count_tokens, recipe.seed) for index, table in splits.parts.items()
     ]
-    plan = Plan(supplies, plan_settings(recipe, limits), recipe.seed)
+    plan = Plan(supplies, replace(plan_settings(recipe, limits), fit_share=0.0), recipe.seed)
     windows = segments = index = 0
     while segments < min(len(splits.train.segments), most):
         step = plan.step(index)
@@ -81,6 +83,8 @@ def plan_settings(recipe: Recipe, limits: Limits) -> PlanSettings:
         step_windows=recipe.train.step_windows,
         timestamps_share=recipe.windows.timestamps_share,
         prompt_share=recipe.windows.prompt_share,
+        fit_share=recipe.windows.fit_share,
+        speeds=recipe.augment.speed,
         limits=limits,
     )
 

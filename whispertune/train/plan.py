@@ -6,13 +6,17 @@
 
 Nothing here reads audio of tables or keeps state that matters, so a resumed run, another rank or a test can ask
 for the same plan at any step. Draws are counted in rounds: a round goes over every source as often as its weight says.
+
+What a step of tables shows does not depend on how many ranks there are: each makes the whole step and takes its share
+of the windows. Where a stream is in the mix, a rank draws only what it reads, so each packs its own pieces, and which
+rows of the stream meet in a step depends on the ranks.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +25,9 @@ from whispertune.data.keyed import keyed_rng
 from whispertune.data.mix import interleave, mixing_rates, occurrences
 from whispertune.data.segments import Problem
 from whispertune.errors import DataError, RecipeError
-from whispertune.train.supply import Supply, TableSupply, known_rows
+from whispertune.train.supply import Drawn, FixedSupply, Supply, TableSupply, known_rows
 from whispertune.windows.batches import PlannedWindow
-from whispertune.windows.pack import Limits, Piece, Window, join
+from whispertune.windows.pack import Limits, Window, join, play_at
 
 JOIN_BLOCK = 256  # pieces packed together when a step is counted in windows: full windows, random company
 BLOCKS_KEPT = 3
@@ -46,6 +50,9 @@ class PlanSettings:
     step_windows: int | None = None  # or: pack the whole round, so many windows a step
     timestamps_share: float = 0.5
     prompt_share: float = 0.2
+    fit_share: float = 0.0  # of the steps show each piece alone, cut to what is spoken
+    speeds: tuple[float, ...] = ()  # drawn for each piece
+    fixed: bool = False  # the same windows in every round, for what is kept of them; tables only
     limits: Limits = field(default_factory=Limits)
 
 
@@ -88,12 +95,19 @@ class Plan:
     ) -> None:
         """So many epochs, or steps; endless where both are None.
 
-        Several ranks share every step: each gets every n-th draw of every source, or every n-th window where steps
-        are counted in windows.
+        Several ranks share every step: each gets every n-th window, or where there is a stream every n-th draw of
+        every source.
 
         Raises:
-            RecipeError: the length of a source would have to be known and is not.
+            RecipeError: the length of a source would have to be known and is not, or a stream cannot be taken so.
         """
+        tables = [supply for supply in supplies if isinstance(supply, TableSupply)]
+        self._whole = len(tables) == len(supplies)  # whether this rank can make steps as all ranks see them
+        if not self._whole:
+            _check_streams(settings)
+        if settings.fixed:
+            _check_fixed(settings)
+            supplies = [FixedSupply(table, JOIN_BLOCK) for table in tables]
         self.supplies, self.settings, self.seed = supplies, settings, seed
         self.rank, self.ranks = rank, ranks
         self._known = known_rows(supplies)
@@ -106,12 +120,6 @@ class Plan:
         self._blocks: dict[tuple[int, int], _Block] = {}  # the last ones asked for
         self._block_windows: dict[tuple[int, int], int] = {}
         self._starts = [0]  # the index of the first step of each round
-        if settings.step_segments is None and not all(isinstance(supply, TableSupply) for supply in supplies):
-            raise RecipeError(
-                "a stream is not packed ahead, so its steps are not counted in windows",
-                where="train.step_windows",
-                fix="give train.step_segments instead",
-            )
         if steps is None and epochs is not None and not self._known:
             raise RecipeError(
                 "how long a stream is, only reading it tells",
@@ -124,10 +132,35 @@ class Plan:
         """The windows of a step, counted from 0 over the whole run, as this rank sees them."""
         number = self._round_of(index)
         windows, problems = self._windows(number, index - self._starts[number])
-        return Step(
-            tuple(_show(window, self.settings, self._show_rng(index, row)) for row, window in enumerate(windows)),
-            tuple(problems),
-        )
+        fit = self.fits(index)
+        if fit:
+            windows = _alone(windows)
+        if not self._whole:
+            shown = [self._show(window, (index, self.rank, row), fit) for row, window in enumerate(windows)]
+            return Step(tuple(shown), tuple(problems))
+        mine = range(self.rank, len(windows), self.ranks)
+        shown = [self._show(windows[row], (index, 0, row), fit) for row in mine]
+        return Step(tuple(shown), tuple(problems[self.rank :: self.ranks]))
+
+    def fits(self, index: int) -> bool:
+        """Whether a step shows each piece alone, cut to what is spoken."""
+        share = self.settings.fit_share
+        return share > 0 and keyed_rng(self.seed, "fit", index).random() < share
+
+    def composition(self) -> Iterator[PlannedWindow]:
+        """All windows that a fixed plan ever shows, each once: what has to be kept of them is known beforehand."""
+        share = self.settings.fit_share
+        for supply in self.supplies if self.settings.fixed else ():
+            for position in range(supply.reach(1)):
+                drawn = supply.draw(position)
+                if isinstance(drawn, Problem):
+                    continue
+                packed = self._show(Window(drawn), (0, 0, 0), fit=False)
+                alone = [self._show(window, (0, 0, 0), fit=True) for window in _alone([packed.window])]
+                if share < 1:
+                    yield packed
+                    alone = [each for each in alone if each.samples < packed.samples or each.window != packed.window]
+                yield from alone if share > 0 else ()
 
     def epochs_done(self, steps: int) -> float | None:
         """How many rounds the first `steps` steps make; None where nobody knows how long one is."""
@@ -159,12 +192,13 @@ class Plan:
         sources = interleave(counts, keyed_rng(self.seed, "mix", number))
         positions = occurrences(sources, len(counts)) + np.asarray(firsts, dtype=np.int64)[sources]
         if self.settings.step_segments is None:
-            bounds = np.arange(0, len(sources) + JOIN_BLOCK, JOIN_BLOCK).clip(max=len(sources))
+            size = self._step_windows if self.settings.fixed else JOIN_BLOCK
+            bounds = np.arange(0, len(sources) + size, size).clip(max=len(sources))
             return _Round(sources, positions, np.unique(bounds))
         lengths = np.empty(len(sources), dtype=np.int64)
         for source, supply in enumerate(self.supplies):
             lengths[sources == source] = supply.lengths(firsts[source], ends[source])
-        before = np.cumsum(lengths) - lengths  # segments drawn before each piece
+        before = np.cumsum(lengths) - lengths  # segments drawn before each draw
         bounds = np.flatnonzero(np.diff(before // self.settings.step_segments, prepend=-1))
         return _Round(sources, positions, np.append(bounds, len(sources)))
 
@@ -180,7 +214,7 @@ class Plan:
     def _length(self, number: int) -> int:
         """Steps in a round."""
         found = self._round(number)
-        if self.settings.step_segments is not None:
+        if not self._packed_ahead:
             return found.steps
         windows = sum(self._count_windows(number, block) for block in range(found.steps))
         return -(-windows // self._step_windows)
@@ -201,37 +235,56 @@ class Plan:
     def _step_windows(self) -> int:
         return self.settings.step_windows or 1
 
-    def _windows(self, number: int, step: int) -> tuple[list[Window], list[Problem]]:
-        found = self._round(number)
-        if self.settings.step_segments is None:
-            return self._window_range(number, step * self._step_windows)
-        drawn = range(int(found.bounds[step]), int(found.bounds[step + 1]))
-        pieces, problems = self._pieces(number, drawn)
-        return join(pieces, self.settings.limits, keyed_rng(self.seed, "join", number, step)), problems
+    @property
+    def _packed_ahead(self) -> bool:
+        """Whether a round is packed in blocks, and steps take windows from these."""
+        return self.settings.step_segments is None and not self.settings.fixed
 
-    def _pieces(self, number: int, draws: range, *, everything: bool = False) -> tuple[list[Piece], list[Problem]]:
+    def _windows(self, number: int, step: int) -> tuple[list[Window], list[Problem]]:
+        """The windows of a step: those of all ranks, or where there is a stream this rank's."""
         found = self._round(number)
-        pieces: list[Piece] = []
+        if self._packed_ahead:
+            return self._window_range(number, step * self._step_windows)
+        drawn, problems = self._draw(number, range(int(found.bounds[step]), int(found.bounds[step + 1])))
+        if self.settings.fixed:
+            return [Window(pieces) for pieces in drawn], problems
+        return self._join(drawn, number, step), problems
+
+    def _draw(self, number: int, draws: range) -> tuple[list[Drawn], list[Problem]]:
+        found = self._round(number)
+        pieces: list[Drawn] = []
         problems: list[Problem] = []
         for draw in draws:
             position, supply = int(found.positions[draw]), self.supplies[found.sources[draw]]
-            if not (everything or supply.draws(position)):
+            if not (self._whole or supply.draws(position)):
                 continue
             drawn = supply.draw(position)
             if isinstance(drawn, Problem):
                 problems.append(drawn)
             else:
-                pieces.append(drawn)
+                pieces.append(self._played(drawn, supply.name, position))
         return pieces, problems
+
+    def _played(self, drawn: Drawn, source: str, position: int) -> Drawn:
+        """Each piece at a speed of its own."""
+        speeds = self.settings.speeds
+        if not speeds:
+            return drawn
+        picks = keyed_rng(self.seed, "speed", source, position).integers(len(speeds), size=len(drawn))
+        return tuple(play_at(piece, speeds[pick]) for piece, pick in zip(drawn, picks, strict=True))
+
+    def _join(self, drawn: Sequence[Drawn], number: int, part: int) -> list[Window]:
+        rng = keyed_rng(self.seed, "join", number, part)
+        return join([piece for pieces in drawn for piece in pieces], self.settings.limits, rng)
 
     def _block(self, number: int, block: int) -> _Block:
         """A block of a round. Steps of windows are for tables alone: a stream is not packed ahead."""
         if (number, block) not in self._blocks:
             bounds = self._round(number).bounds
-            pieces, problems = self._pieces(number, range(int(bounds[block]), int(bounds[block + 1])), everything=True)
-            rng = keyed_rng(self.seed, "join", number, block)
-            windows = join(pieces, self.settings.limits, rng)
-            windows = [windows[index] for index in rng.permutation(len(windows))]
+            drawn, problems = self._draw(number, range(int(bounds[block]), int(bounds[block + 1])))
+            windows = self._join(drawn, number, block)
+            order = keyed_rng(self.seed, "windows", number, block).permutation(len(windows))
+            windows = [windows[index] for index in order]
             self._blocks = dict(list(self._blocks.items())[1 - BLOCKS_KEPT :])
             self._blocks[number, block] = _Block(windows, problems)
             self._block_windows[number, block] = len(windows)
@@ -242,7 +295,7 @@ class Plan:
         return len(self._block(number, block).windows) if known is None else known
 
     def _window_range(self, number: int, first: int) -> tuple[list[Window], list[Problem]]:
-        """This rank's windows of the step whose first window is `first`; problems come with a block's first window."""
+        """The windows of the step whose first window is `first`; problems come with a block's first window."""
         windows: list[Window] = []
         problems: list[Problem] = []
         at, end = 0, first + self._step_windows
@@ -255,16 +308,47 @@ class Plan:
             at += size
             if at >= end:
                 break
-        return windows[self.rank :: self.ranks], problems
+        return windows, problems
 
-    def _show_rng(self, index: int, row: int) -> np.random.Generator:
-        return keyed_rng(self.seed, "show", index, self.rank, row)
+    def _show(self, window: Window, key: tuple[int, int, int], fit: bool) -> PlannedWindow:
+        timestamps, prompted = keyed_rng(self.seed, "show", *key).random(2)
+        if self.settings.fixed and any(piece.cut for piece in window.pieces):
+            # What is heard at its end depends on this: always the same, or it would have to be kept twice.
+            timestamps = keyed_rng(self.seed, "show", window.segments[0].id).random()
+        return PlannedWindow(
+            window,
+            timestamps=bool(timestamps < self.settings.timestamps_share),
+            prompted=bool(prompted < self.settings.prompt_share and window.pieces[0].previous),
+            fit=fit,
+            key=key,
+        )
 
 
-def _show(window: Window, settings: PlanSettings, rng: np.random.Generator) -> PlannedWindow:
-    timestamps, prompted = rng.random(2)
-    return PlannedWindow(
-        window,
-        timestamps=bool(timestamps < settings.timestamps_share),
-        prompted=bool(prompted < settings.prompt_share and window.pieces[0].previous),
-    )
+def _alone(windows: Sequence[Window]) -> list[Window]:
+    """Each piece as a window of its own, the longest first: dealt out in turn, every rank gets about as much."""
+    pieces = [replace(piece, offset_s=0.0) for window in windows for piece in window.pieces]
+    return [Window((piece,)) for piece in sorted(pieces, key=lambda piece: -piece.duration_s)]
+
+
+def _check_streams(settings: PlanSettings) -> None:
+    if settings.fixed:
+        raise RecipeError(
+            "the windows of a stream are never the same again, so nothing of them can be kept",
+            where="data.train",
+            fix="give train.cache_gb = 0, or take the source without streaming",
+        )
+    if settings.step_segments is None:
+        raise RecipeError(
+            "a stream is not packed ahead, so its steps are not counted in windows",
+            where="train.step_windows",
+            fix="give train.step_segments instead",
+        )
+
+
+def _check_fixed(settings: PlanSettings) -> None:
+    if any(speed != 1 for speed in settings.speeds):
+        raise RecipeError(
+            "audio at changing speeds is never the same again, so nothing of it can be kept",
+            where="augment.speed",
+            fix="give train.cache_gb = 0, or no speeds",
+        )

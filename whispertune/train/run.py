@@ -5,6 +5,7 @@ my-run/
   resolved.toml      the recipe with every default spelled out
   metrics.jsonl      a line a step, a line an evaluation
   dropped.jsonl      rows that were not used: source, line, reason
+  skipped.jsonl      steps without a finite loss, with the ids of their segments
   checkpoints/       to resume from
   model/             the best weights, a complete transformers folder
   evaluations/       base and tuned: scores (.json) and utterances (.jsonl)
@@ -14,10 +15,13 @@ my-run/
 from __future__ import annotations
 
 import json
+import math
+import os
 import platform
+import shlex
 import shutil
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from importlib.metadata import version
@@ -31,6 +35,8 @@ from whispertune.recipe import Recipe
 from whispertune.recipe_file import recipe_tree, save_recipe
 from whispertune.reporting import StepReport
 from whispertune.score.wer import Scores, read_utterances, write_utterances
+from whispertune.train.changes import changes_between
+from whispertune.train.placing import recover
 
 PACKAGES = ("whispertune", "torch", "transformers", "accelerate", "ctranslate2", "numpy")
 
@@ -58,6 +64,10 @@ class Run:
         return self.folder / "dropped.jsonl"
 
     @property
+    def skipped(self) -> Path:
+        return self.folder / "skipped.jsonl"
+
+    @property
     def resolved_recipe(self) -> Path:
         return self.folder / "resolved.toml"
 
@@ -65,23 +75,29 @@ class Run:
     def result(self) -> Path:
         return self.folder / "result.json"
 
+    @property
+    def resume_command(self) -> str:
+        """What goes on with this run, for a shell."""
+        resume = ["whispertune", "train", str(self.resolved_recipe), "--out", str(self.folder), "--resume"]
+        return shlex.join(resume)
+
     def start(self, recipe: Recipe, fingerprints: dict[str, str]) -> None:
         """Make the folder and write what the run is made of.
 
         Raises:
             InputError: the folder already holds a run's results.
         """
-        if self.metrics.exists() or self.checkpoints.exists():
+        if any(path.exists() for path in (self.metrics, self.checkpoints, self.model, self.result)):
             raise InputError(
                 "this run has already begun",
                 where=str(self.folder),
                 fix="--resume to go on, or --out for another folder",
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        for left in (self.folder / "evaluations", self.model):  # of a start that came to nothing
-            shutil.rmtree(left, ignore_errors=True)
-        self.dropped.unlink(missing_ok=True)
-        save_recipe(recipe, self.resolved_recipe)
+        shutil.rmtree(self.folder / "evaluations", ignore_errors=True)  # of a start that came to nothing
+        for left in (self.dropped, self.skipped):
+            left.unlink(missing_ok=True)
+        self._save_recipe(recipe)
         content = {
             "seed": recipe.seed,
             "data_sha256": fingerprints,
@@ -90,32 +106,55 @@ class Run:
         }
         write_json(self.folder / RUN_MARK, content)
 
-    def check_same(self, recipe: Recipe, fingerprints: dict[str, str]) -> None:
-        """Raise InputError where a resumed run would not be the same run: another recipe, or other data."""
-        if not (self.folder / RUN_MARK).exists() or not self.resolved_recipe.exists():
+    def check_same(self, recipe: Recipe, fingerprints: dict[str, str], *, allow: bool = False) -> tuple[str, ...]:
+        """What changed since the run began or was last resumed, for `note_changes`.
+
+        Raises:
+            InputError: there is no run; or it would not be the same run, which `allow` allows where it can be.
+        """
+        mark = self._read_mark()
+        if "data_sha256" not in mark or not self.resolved_recipe.exists():
             raise InputError("no run to resume here", where=str(self.folder), fix="start it without --resume")
         before = tomllib.loads(self.resolved_recipe.read_text(encoding="utf-8"))
-        changes = list(_differences(before, recipe_tree(recipe)))
-        known = json.loads((self.folder / RUN_MARK).read_text(encoding="utf-8"))["data_sha256"]
-        changes += [f"data.{name}: its segments changed" for name in known if known[name] != fingerprints[name]]
-        if changes:
-            raise InputError(
-                "this run began otherwise: " + "; ".join(changes),
-                where=str(self.folder),
-                fix="resume with the recipe and data it began with, or start anew with --out",
-            )
+        changes = list(changes_between(before, recipe_tree(recipe)))
+        known = mark["data_sha256"]
+        data = [f"data.{name}: its segments changed" for name in known if known[name] != fingerprints.get(name)]
+        if never := [str(change) for change in changes if change.fixed]:
+            fix = "resume with the recipe it began with, or start anew with --out"
+            raise self._began_otherwise(never, fix + ": a checkpoint fits no other weights")
+        told = [str(change) for change in changes if not change.free] + data
+        if told and not allow:
+            fix = "resume with the recipe and data it began with, start anew with --out, or go on with --allow-changes"
+            raise self._began_otherwise(told, fix)
+        return (*map(str, changes), *data)
 
-    def interrupted(self, at: str) -> Interrupted:
-        """The error of a run that was stopped and can go on."""
-        return Interrupted(
-            f"stopped ({at}); everything finished is saved",
-            where=str(self.folder),
-            fix=f"to go on: whispertune train {self.resolved_recipe} --out {self.folder} --resume",
-        )
+    def note_changes(self, recipe: Recipe, fingerprints: dict[str, str], changes: Sequence[str], step: int) -> None:
+        """Write down what changed after `step`: in run.json; the recipe so far stays as resolved-<step>.toml."""
+        if not changes:
+            return
+        kept = self.folder / f"resolved-{step}.toml"
+        if not kept.exists():
+            shutil.copyfile(self.resolved_recipe, kept)
+        mark = self._read_mark()
+        entry = {"step": step, "changed": list(changes), "recipe_before": kept.name}
+        if mark.get("changes", [])[-1:] != [entry]:  # else it was noted by a run that was killed right here
+            mark["changes"] = [*mark.get("changes", []), entry]
+        write_json(self.folder / RUN_MARK, mark | {"data_sha256": fingerprints})
+        self._save_recipe(recipe)  # last: where it is the new one, all is written down
+
+    def recover(self) -> None:
+        """Put right what a killed process left half done; only one process of a run calls it, at the start."""
+        recover(self.folder, self.model.name)
+        recover(self.checkpoints)
+
+    def interrupted(self, at: str, *, saved: bool = True) -> Interrupted:
+        """The error of a run that was stopped and can go on; not all is `saved` where the disk was full."""
+        kept = "everything finished is saved" if saved else "what came after the last checkpoint will be done again"
+        return Interrupted(f"stopped ({at}); {kept}", where=str(self.folder), fix=f"to go on: {self.resume_command}")
 
     def broken_off(self, error: WhispertuneError, at: str) -> TrainingError:
         """The error of a run that cannot go on for now; what was done is saved."""
-        resume = f"then go on: whispertune train {self.resolved_recipe} --out {self.folder} --resume"
+        resume = f"then go on: {self.resume_command}"
         fix = f"{error.fix}; {resume}" if error.fix else resume
         return TrainingError(f"{error.what} (after {at}, which is saved)", where=error.where, fix=fix)
 
@@ -124,22 +163,34 @@ class Run:
         self.add_metrics("step", asdict(report))
 
     def add_metrics(self, kind: str, values: dict[str, Any]) -> None:
-        """Append a line to metrics.jsonl; it is on disk when this returns."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, **values}) + "\n")
+        """Append a line to metrics.jsonl, whole or not at all; numbers that are not finite become null."""
+        append_line(self.metrics, json.dumps({"kind": kind, **{key: _finite(value) for key, value in values.items()}}))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl; one that was cut off in the writing is left out."""
-        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        return read_lines(self.metrics)
 
     def rewind_metrics(self, step: int, evaluated_step: int) -> None:
-        """Drop the lines that a resumed run will write again."""
-        limits = {"step": step, "evaluation": evaluated_step}
-        kept = [line for line in self.read_metrics() if line["step"] <= limits[line["kind"]]]
-        temporary = self.metrics.with_name(".metrics.jsonl.partial")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(self.metrics)
+        """Drop the lines that a resumed run will write again, in metrics.jsonl and skipped.jsonl."""
+        limits = {"evaluation": evaluated_step}
+        for path in (self.metrics, self.skipped):
+            lines = read_lines(path)
+            kept = [line for line in lines if line.get("step", 0) <= limits.get(line.get("kind", ""), step)]
+            if path.exists():
+                _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def _save_recipe(self, recipe: Recipe) -> None:
+        temporary = self.resolved_recipe.with_name(f".{self.resolved_recipe.name}.partial")
+        save_recipe(recipe, temporary)
+        temporary.replace(self.resolved_recipe)
+
+    def _read_mark(self) -> dict[str, Any]:
+        """run.json; empty where there is none, or `init` has made the folder and nothing else has happened."""
+        path = self.folder / RUN_MARK
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+    def _began_otherwise(self, changes: Sequence[str], fix: str) -> InputError:
+        return InputError("this run began otherwise: " + "; ".join(changes), where=str(self.folder), fix=fix)
 
     def read_evaluation(self, name: str) -> Evaluation | None:
         """An evaluation that was saved whole, or None."""
@@ -166,20 +217,54 @@ class Run:
         write_json(folder / f"{name}.json", evaluation.as_json())  # last: where it stands, both do
 
 
-def _differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for key in sorted(before.keys() | after.keys()):
-        old, new = before.get(key), after.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            yield f"{prefix}{key} was {old!r}, is {new!r}"
-
-
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    _replace(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a line, whole or not at all.
+
+    Raises:
+        OSError: it could not be written, as where the disk is full; the file is as long as it was.
+    """
+    with path.open("ab", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        rest = (line + "\n").encode()
+        try:
+            while rest:  # a disk that is nearly full takes a part, then says so
+                rest = rest[file.write(rest) :]
+        except OSError:
+            file.truncate(before)
+            raise
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file of lines; what a kill or a full disk cut off is left out."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    found = []
+    for line in text.splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return [row for row in found if isinstance(row, dict)]
+
+
+def _replace(path: Path, text: str) -> None:
+    """A reader sees the old file or the new one."""
     temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no nan."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def default_folder(recipe_path: Path, name: str, today: date) -> Path:

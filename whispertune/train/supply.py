@@ -2,14 +2,15 @@
 
 supply = TableSupply("talks", table, limits, count_tokens, seed=0)
 supply.size(0)               # pieces in the first pass over it
-supply.draw(17)              # a Piece; the same whenever it is asked for
-StreamSupply("hub:...", shuffled, limits, count_tokens).draw(0)      # a Piece or a Problem
+supply.draw(17)              # (Piece,); the same whenever it is asked for
+StreamSupply("hub:...", shuffled, limits, count_tokens).draw(0)      # (Piece,) or a Problem
+FixedSupply(supply, 256).draw(17) # the Pieces of a window that stays the same in every pass
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,13 +21,14 @@ from whispertune.data.keyed import keyed_rng
 from whispertune.data.segments import Problem, Segment
 from whispertune.data.streams import ShuffledStream, stream_rows
 from whispertune.data.table import SegmentTable
-from whispertune.windows.pack import WINDOW_S, CountTokens, Cuts, Cutter, Limits, Piece
+from whispertune.windows.pack import WINDOW_S, CountTokens, Cuts, Cutter, Limits, Piece, bins, place
 
 Row = Segment | Problem
+Drawn = tuple[Piece, ...]
 
 
 class Supply(Protocol):
-    """Pieces of one source, pass after pass."""
+    """Pieces of one source, pass after pass: one a draw, or those of a window that stay together."""
 
     @property
     def name(self) -> str: ...
@@ -39,13 +41,13 @@ class Supply(Protocol):
         """The position at which so many passes are done."""
 
     def lengths(self, first: int, end: int) -> NDArray[np.int64]:
-        """Segments in each of the pieces at positions [first, end)."""
+        """Segments in each of the draws at positions [first, end)."""
 
     def draws(self, position: int) -> bool:
-        """Whether this rank draws the piece at a position, or another one does."""
+        """Whether this rank draws what is at a position, or another one does."""
 
-    def draw(self, position: int) -> Piece | Problem:
-        """The piece at a position, from 0."""
+    def draw(self, position: int) -> Drawn | Problem:
+        """What is at a position, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class TableSupply:
     def draws(self, position: int) -> bool:
         return position % self.ranks == self.rank
 
-    def draw(self, position: int) -> Piece | Problem:
+    def draw(self, position: int) -> Drawn | Problem:
         pass_ = self._pass_of(position)
         one = self._pass(pass_)
         piece = self.cutter.piece(one.cuts, int(one.order[position - self._start(pass_)]))
@@ -125,6 +127,61 @@ class TableSupply:
         while self._starts[-1] <= position:
             self._start(len(self._starts))
         return bisect_right(self._starts, position) - 1
+
+
+class FixedSupply:
+    """Windows of a table, the same in every pass in another order: cut once, packed `block` pieces at a time."""
+
+    def __init__(self, supply: TableSupply, block: int) -> None:
+        self.name, self.supply = supply.name, supply
+        self._contents = list(_packed(supply, block))
+        segments = supply.lengths(0, supply.size(0))
+        self._lengths = np.array([segments[content].sum() for content in self._contents], dtype=np.int64)
+
+    @property
+    def rows(self) -> int:
+        return self.supply.rows
+
+    def reach(self, passes: float) -> int:
+        return round(passes * len(self._contents))
+
+    def lengths(self, first: int, end: int) -> NDArray[np.int64]:
+        size = len(self._contents)
+        passes = range(first // size, -(-end // size)) if size else range(0)
+        found = [np.empty(0, dtype=np.int64), *(self._lengths[self._order(pass_)] for pass_ in passes)]
+        return np.concatenate(found)[first - passes.start * size :][: end - first]
+
+    def draws(self, position: int) -> bool:
+        return self.supply.draws(position)
+
+    def draw(self, position: int) -> Drawn | Problem:
+        pass_, at = divmod(position, len(self._contents))
+        pieces: list[Piece] = []
+        for each in self._contents[self._order(pass_)[at]]:
+            drawn = self.supply.draw(each)
+            if isinstance(drawn, Problem):
+                return drawn
+            pieces += drawn
+        return place(pieces).pieces
+
+    def _order(self, pass_: int) -> NDArray[np.int64]:
+        return keyed_rng(self.supply.seed, "windows", self.name, pass_).permutation(len(self._contents))
+
+
+def _packed(supply: TableSupply, block: int) -> Iterator[list[int]]:
+    """Positions in the first pass that share a window; one that no window can hold stands alone."""
+    for first in range(0, supply.size(0), block):
+        positions: list[int] = []
+        pieces: list[Piece] = []
+        for position in range(first, min(first + block, supply.size(0))):
+            drawn = supply.draw(position)
+            if isinstance(drawn, Problem):
+                yield [position]
+                continue
+            positions.append(position)
+            pieces += drawn
+        rng = keyed_rng(supply.seed, "join", supply.name, first)
+        yield from ([positions[index] for index in content] for content in bins(pieces, supply.limits, rng))
 
 
 class StreamSupply:
@@ -154,7 +211,7 @@ class StreamSupply:
     def draws(self, position: int) -> bool:
         return self.shuffled.mine(position)
 
-    def draw(self, position: int) -> Piece | Problem:
+    def draw(self, position: int) -> Drawn | Problem:
         judged = self.judge(self.shuffled.at(position))
         if isinstance(judged, Problem):
             return judged
@@ -163,14 +220,14 @@ class StreamSupply:
         return _checked(piece, self.limits)
 
 
-def _checked(piece: Piece, limits: Limits) -> Piece | Problem:
+def _checked(piece: Piece, limits: Limits) -> Drawn | Problem:
     """The piece, or what is wrong with a single segment that no window can hold."""
     if piece.duration_s > WINDOW_S + 1e-3:
         detail = f"lasts {piece.duration_s:.2f} s"
         return Problem(piece.segments[0].id, "longer than 30 s", detail, piece.duration_s)
     if piece.tokens + 1 > limits.max_tokens:
         return too_many_tokens(piece.segments[0], piece.tokens - 2, limits)
-    return piece
+    return (piece,)
 
 
 def too_many_tokens(segment: Segment, tokens: int, limits: Limits) -> Problem:

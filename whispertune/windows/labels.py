@@ -90,4 +90,4 @@ def _span(segment: Segment, piece: Piece, earliest: int) -> tuple[int, int]:
 
 
 def _grid(time_s: float, piece: Piece) -> int:
-    return round((time_s - piece.start_s + piece.offset_s) / GRID_S)
+    return round(piece.at_s(time_s) / GRID_S)

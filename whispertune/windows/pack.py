@@ -51,7 +51,8 @@ class Piece:
     """A stretch of one recording with its cues, and where it stands in the window.
 
     `cut` is the cue that begins inside the stretch and ends after it: heard in part, not written here.
-    `previous` holds the texts right before the first cue, oldest first.
+    `previous` holds the texts right before the first cue, oldest first. Times are those of the recording;
+    with a `speed` other than 1 all of it lasts that much shorter in the window.
     """
 
     recording: Recording
@@ -62,15 +63,25 @@ class Piece:
     cut: Segment | None = None
     previous: tuple[str, ...] = ()
     offset_s: float = 0.0  # in the window, on the 20 ms grid
+    speed: float = 1.0
 
     @property
     def duration_s(self) -> float:
-        return self.end_s - self.start_s
+        """In the window."""
+        return (self.end_s - self.start_s) / self.speed
 
     @property
     def written_end_s(self) -> float:
         """Where the last cue that is written ends, in the recording."""
         return self.segments[-1].end_s
+
+    def heard_end_s(self, *, timestamps: bool) -> float:
+        """Where its audio ends, in the recording: nothing may be heard that is neither written nor announced."""
+        return self.end_s if timestamps else self.written_end_s
+
+    def at_s(self, time_s: float) -> float:
+        """Where a moment of the recording stands in the window."""
+        return (time_s - self.start_s) / self.speed + self.offset_s
 
     @property
     def grid_steps(self) -> int:
@@ -228,30 +239,48 @@ def fits(table: SegmentTable, limits: Limits, count_tokens: CountTokens) -> NDAr
     return short
 
 
+def play_at(piece: Piece, speed: float) -> Piece:
+    """The piece faster or slower, never longer than a window: slow ones are slowed down as far as that allows.
+
+    What is announced only at the end of the window is left out: at another speed it would not stand there.
+    """
+    if speed == 1:
+        return piece
+    if piece.cut is not None:
+        piece = replace(piece, cut=None, end_s=piece.written_end_s, tokens=piece.tokens - 1)
+    return replace(piece, speed=max(speed, (piece.end_s - piece.start_s) / WINDOW_S))
+
+
 def join(pieces: Sequence[Piece], limits: Limits, rng: np.random.Generator) -> list[Window]:
-    """Put the pieces into as few windows as first-fit decreasing finds, in random order within each.
+    """Put the pieces into windows, in random order within each, as `bins` says."""
+    return [place([pieces[index] for index in content]) for content in bins(pieces, limits, rng)]
+
+
+def bins(pieces: Sequence[Piece], limits: Limits, rng: np.random.Generator) -> list[list[int]]:
+    """Which pieces share a window, in which order: as few windows as first-fit decreasing finds.
 
     Only pieces of one language and task share a window. First-fit decreasing needs at most 11/9 of the
     fewest windows possible, plus one (Johnson 1973).
     """
     sizes = [(piece.grid_steps, piece.tokens, (piece.segments[0].language, piece.segments[0].task)) for piece in pieces]
     order = sorted(rng.permutation(len(pieces)).tolist(), key=lambda index: -sizes[index][0])
-    bins: list[list[int]] = []
+    found: list[list[int]] = []
     left: list[tuple[int, int, tuple[str, str]]] = []  # of each bin: steps, tokens, and for whom
     for index in order:
         steps, tokens, kind = sizes[index]
         for number, (free_steps, free_tokens, taken_by) in enumerate(left):
             if steps <= free_steps and tokens <= free_tokens and kind == taken_by:
-                bins[number].append(index)
+                found[number].append(index)
                 left[number] = (free_steps - steps, free_tokens - tokens, kind)
                 break
         else:
-            bins.append([index])
+            found.append([index])
             left.append((WINDOW_STEPS - steps, limits.max_tokens - 1 - tokens, kind))  # one for the end of text
-    return [_place([pieces[content[at]] for at in rng.permutation(len(content))]) for content in bins]
+    return [[content[at] for at in rng.permutation(len(content))] for content in found]
 
 
-def _place(content: Sequence[Piece]) -> Window:
+def place(content: Sequence[Piece]) -> Window:
+    """A window of these pieces, one after the other."""
     steps, placed = 0, []
     for piece in content:
         placed.append(replace(piece, offset_s=steps * GRID_S))

@@ -1,0 +1,218 @@
+"""Micro-batches: halved where memory really runs out, with the same gradients, and found by trying."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from whispertune.errors import TrainingError
+from whispertune.model.load import ModelFolder
+from whispertune.model.loss import SummedLoss
+from whispertune.train.micro import MicroBatch, find_seconds, full_batch, is_out_of_memory
+
+MIB = 2**20
+
+REAL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+import torch
+from torch import nn
+from whispertune.train.micro import MicroBatch
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+module = nn.Sequential(nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 64))
+audio = torch.randn(96, 2_000, 64)  # of 96 seconds
+
+def gradients(seconds):
+    total = 0.0
+    for first in range(0, 96, int(seconds)):
+        loss = module(audio[first : first + int(seconds)]).square().mean() * seconds
+        loss.backward()
+        total += loss.item()
+    return total
+
+gradients(6.0)  # threads and buffers are there
+module.zero_grad()
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]) * 2**20,) * 2)
+said = []
+micro = MicroBatch(96.0, said.append, smallest=6.0)
+loss = micro.run(gradients, undo=module.zero_grad)
+print(micro.seconds, loss, module[0].weight.grad.norm().item(), len(said), said[0] if said else "", sep="|")
+"""
+
+
+def _real(room_mib: int) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", REAL, str(room_mib)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().split("|")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by the system call of Linux")
+def test_memory_that_really_runs_out_halves_the_batch_and_not_the_step() -> None:
+    wide = _real(8_000)
+    assert (float(wide[0]), int(wide[3])) == (96.0, 0)
+    narrow = _real(200)
+    assert float(narrow[0]) in (6.0, 12.0, 24.0)
+    assert int(narrow[3]) == [24.0, 12.0, 6.0].index(float(narrow[0])) + 2
+    assert "with 96 s of audio in a forward pass: going on with 48 s" in narrow[4]
+    assert float(narrow[1]) == pytest.approx(float(wide[1]), rel=1e-4)
+    assert float(narrow[2]) == pytest.approx(float(wide[2]), rel=1e-4)
+
+
+def test_the_step_is_begun_anew_from_zero() -> None:
+    """A fault in the middle, with half of the gradients there: they are dropped, and counted once in the end."""
+    weight, said = nn.Parameter(torch.zeros(1)), []
+
+    def attempt(seconds: float) -> float:
+        for begin in range(0, 240, int(seconds)):
+            if seconds > 60 and begin:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            (weight * seconds).sum().backward()
+        return seconds
+
+    def undo() -> None:
+        weight.grad = None
+
+    micro = MicroBatch(240.0 / 2, said.append)
+    assert micro.run(attempt, undo) == 60.0
+    assert weight.grad is not None
+    assert weight.grad.item() == 240.0
+    assert micro.seconds == 60.0
+    assert len(said) == 1
+    assert micro.run(attempt, undo) == 60.0  # it is not tried again
+    assert len(said) == 1
+
+
+def test_never_below_one_window() -> None:
+    tried: list[float] = []
+
+    def attempt(seconds: float) -> None:
+        tried.append(seconds)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(TrainingError, match="30 s of audio in a forward pass, the least"):
+        MicroBatch(100.0, lambda told: None).run(attempt, lambda: None)
+    assert tried == [100.0, 50.0, 30.0]
+    assert MicroBatch(10.0, lambda told: None).seconds == 30.0
+
+
+def test_tensors_of_the_failed_attempt_are_gone_before_the_next() -> None:
+    import weakref
+
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def attempt(seconds: float) -> None:
+        assert not any(each() is not None for each in held)
+        large = torch.zeros(10)
+        held.append(weakref.ref(large))
+        if len(held) < 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    MicroBatch(240.0, lambda told: None).run(attempt, lambda: None)
+    assert len(held) == 3
+
+
+def test_other_errors_pass() -> None:
+    def attempt(seconds: float) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        MicroBatch(240.0, lambda told: None).run(attempt, lambda: None)
+
+
+def test_one_of_several_processes_cannot_begin_anew() -> None:
+    def attempt(seconds: float) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(TrainingError, match=r"train.micro_windows=4"):
+        MicroBatch(240.0, lambda told: None, ranks=2).run(attempt, lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (MemoryError("Unable to allocate 64.0 GiB"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_running_out_of_memory_looks_like(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+@dataclass
+class Card:
+    """A GPU's memory in MiB: a pass takes a fixed part, and so much a window."""
+
+    size: float
+    fixed: float
+    each: float
+    taken: float = 0.0
+    tried: list[float] = field(default_factory=list)
+
+    def begin(self) -> None:
+        self.taken = 0.0
+
+    def spent(self) -> int:
+        return round(self.taken * MIB)
+
+    def free(self) -> int:
+        return round(self.size * MIB)
+
+    def attempt(self, seconds: float) -> None:
+        self.tried.append(seconds)
+        self.taken = self.fixed + self.each * seconds / 30
+        if self.taken > self.size:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+
+@given(
+    size=st.floats(1_000, 200_000),
+    fixed=st.floats(0, 20_000),
+    each=st.floats(50, 5_000),
+    most=st.integers(1, 200),
+    reserved_share=st.floats(0, 0.5),
+)
+def test_the_size_that_is_found_fits_and_is_near_the_largest(
+    size: float, fixed: float, each: float, most: int, reserved_share: float
+) -> None:
+    card = Card(size, fixed, each)
+    found = find_seconds(card.attempt, card, 30.0 * most, reserve_bytes=round(reserved_share * size * MIB))
+    usable = 0.9 * (1 - reserved_share) * size
+    best = min(most, int((usable - fixed) / each))
+    windows = found / 30
+    assert windows == int(windows)
+    assert 1 <= windows <= most
+    if windows > 1:
+        assert fixed + each * windows <= usable * 1.001
+    assert windows >= min(best, max(1, best // 2))
+    assert len(card.tried) <= 10
+
+
+def test_a_fixed_part_does_not_keep_the_batch_small() -> None:
+    card = Card(size=80_000, fixed=20_000, each=1_000)
+    assert find_seconds(card.attempt, card, 30.0 * 200) == 30.0 * 52
+    assert card.tried == [30.0, 60.0, 120.0, 240.0, 480.0, 960.0]
+
+
+def test_the_fullest_batch_goes_through_a_model(tiny: ModelFolder) -> None:
+    batch = full_batch(95.0, 80, 448, "cpu")
+    assert batch.mel is not None
+    assert batch.mel.shape == (3, 80, 3_000)
+    loss = SummedLoss(tiny.load())(batch.mel, batch.inputs, batch.targets)
+    loss.backward()
+    assert torch.isfinite(loss)

@@ -1,0 +1,58 @@
+"""`whispertune find-lr`: a range test of learning rates, a plot and a suggestion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from whispertune.train.find_lr import RangeTest
+
+MIN_STEPS = 10
+
+
+def find_lr(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Keys to override: train.method=lora")] = None,
+    out: Annotated[Path | None, typer.Option(help="The plot (<name>-find-lr.svg).")] = None,
+    steps: Annotated[int, typer.Option(min=MIN_STEPS, help="Training steps, one at each rate.")] = 60,
+    lowest: Annotated[float | None, typer.Option(min=1e-12, help="Rate of the first (a 30th of the default).")] = None,
+    highest: Annotated[float | None, typer.Option(min=1e-12, help="Rate of the last (100 times the default).")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+) -> None:
+    """Train a few dozen steps at rising learning rates, and suggest one; nothing is kept but a plot.
+
+    [bold]whispertune find-lr my-run/recipe.toml[/bold]
+    [bold]whispertune find-lr my-run/recipe.toml train.method=lora --out lora.svg[/bold]
+    """
+    from whispertune.cli.screen import Screen, print_json
+    from whispertune.inspect.rates import draw_range_test
+    from whispertune.recipe_file import load_recipe
+    from whispertune.train.find_lr import find_rate
+
+    loaded = load_recipe(recipe, overrides or [])
+    plot = out or Path(f"{loaded.name}-find-lr.svg")
+    with Screen() as screen:
+        found = find_rate(loaded, steps=steps, lowest=lowest, highest=highest, reporter=screen)
+    plot.write_text(draw_range_test(found), encoding="utf-8")
+    if json:
+        print_json({**found.as_json(), "plot": str(plot)})
+        return
+    _print(found, plot, recipe)
+
+
+def _print(found: RangeTest, plot: Path, recipe: Path) -> None:
+    suggestion = found.suggestion
+    rate = f"{suggestion.rate:.1e}"
+    told = {
+        "clear": f"learning rate {rate}: with other noise it would be {suggestion.low:.1e} to {suggestion.high:.1e}",
+        "rough": f"learning rate {rate}, roughly: {suggestion.low:.1e} to {suggestion.high:.1e} would do as well",
+        "none": f"no suggestion; the default is {rate}",
+    }[suggestion.sure]
+    ended = f"\nit ended early: {found.stopped}" if found.stopped else ""
+    typer.echo(
+        f"{told}\n{suggestion.why} The default is {found.default:.1e}.{ended}\nplot: {plot}\n"
+        f"next:  whispertune train {recipe} train.learning_rate={rate}"
+    )

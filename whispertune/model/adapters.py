@@ -1,0 +1,139 @@
+"""Low-rank adapters through peft, on a base that is whole or kept in 8 or 4 bits.
+
+    add_adapters(model, ["model.decoder.layers.0.fc1"], AdapterSettings(rank=8), base_bits=None, device="cpu")
+
+They are injected: the model keeps its class and its generate().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from whispertune.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import WhisperForConditionalGeneration
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSettings:
+    """Of LoRA (Hu et al., 2021), rsLoRA (Kalajdzievski, 2023) and DoRA (Liu et al., 2024)."""
+
+    rank: int = 32
+    alpha: float = 64.0
+    dropout: float = 0.0
+    rslora: bool = False
+    dora: bool = False
+
+
+def add_adapters(
+    model: WhisperForConditionalGeneration,
+    targets: Sequence[str],
+    settings: AdapterSettings,
+    base_bits: int | None,
+    device: str,
+) -> None:
+    """Put an adapter beside each of the linear layers `targets`, in place; they alone want gradients.
+
+    Raises:
+        ModelError: `base_bits` is asked for, and bitsandbytes is not installed.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    if base_bits:
+        for name in targets:
+            _keep_in_bits(model, name, base_bits, device)
+        setattr(model, f"is_loaded_in_{base_bits}bit", True)  # what peft looks for
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft divides it, whole or not
+        lora_dropout=settings.dropout,
+        use_rslora=settings.rslora,
+        use_dora=settings.dora,
+        target_modules=list(targets),
+        task_type=None,
+    )
+    inject_adapter_in_model(config, model)
+    module: Any
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False  # to float32, from which autocast would cast it back
+
+
+def _keep_in_bits(model: nn.Module, name: str, bits: int, device: str) -> None:
+    """Replace a linear layer by one whose weights take a quarter or an eighth of the memory."""
+    parent = model.get_submodule(name.rpartition(".")[0])
+    linear: Any = model.get_submodule(name)
+    kept = _in_bits(linear, bits).to(device)
+    if linear.bias is not None:  # bitsandbytes rounds the bias to what it computes in, for good
+        kept.register_buffer("exact_bias", linear.bias.detach().clone().to(device), persistent=False)
+    setattr(parent, name.rpartition(".")[2], kept)
+
+
+def _in_bits(linear: Any, bits: int) -> Any:
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise ModelError(
+            "bitsandbytes is not installed", where="train.base_bits", fix='pip install "whispertune[bits]"'
+        ) from error
+    shape = (linear.in_features, linear.out_features, linear.bias is not None)
+    weight = linear.weight.detach().clone()
+    kept: Any
+    bnb: Any = bitsandbytes.nn
+    if bits == 8:
+        kept = bnb.Linear8bitLt(*shape, has_fp16_weights=False)
+        kept.weight = bnb.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
+    else:
+        kept = bnb.Linear4bit(*shape, quant_type="nf4")
+        kept.weight = bnb.Params4bit(weight, requires_grad=False, quant_type="nf4")
+        kept.support_avx512bf16_for_cpu = False  # it would pack the weights anew, in a way that is not read back
+    if linear.bias is not None:
+        kept.bias = nn.Parameter(linear.bias.detach().clone(), requires_grad=False)
+    return kept
+
+
+def merged_weight(layer: Any) -> torch.Tensor:
+    """The weight that a linear layer and its adapter come to, float32; neither is touched.
+
+    Args:
+        layer: peft's, with one adapter.
+    """
+    base = _base_weight(layer.base_layer)
+    (name,) = layer.active_adapters
+    scaling = float(layer.scaling[name])
+    merged = base + scaling * (_float(layer.lora_B[name].weight) @ _float(layer.lora_A[name].weight))
+    if name in layer.lora_magnitude_vector:  # DoRA: the direction of each row times its own length
+        magnitude = _float(layer.lora_magnitude_vector[name].weight)
+        merged *= (magnitude / torch.linalg.norm(merged, dim=1)).unsqueeze(1)
+    return merged
+
+
+def _base_weight(base: Any) -> torch.Tensor:
+    """The weight under an adapter; peft's own function for it breaks 8-bit layers on the CPU."""
+    kind = type(base.weight).__name__
+    if kind == "Int8Params":  # rows of integers; the largest of a row is 127
+        largest = base.weight.SCB if base.weight.SCB is not None else base.state.SCB
+        return base.weight.detach().float() * (largest / 127).unsqueeze(1)
+    if kind == "Params4bit":
+        from bitsandbytes.functional import dequantize_4bit
+
+        return dequantize_4bit(base.weight.data, base.weight.quant_state).float()
+    return _float(base.weight)
+
+
+def _float(value: torch.Tensor) -> torch.Tensor:
+    return whole(value).float()
+
+
+def whole(value: torch.Tensor) -> torch.Tensor:
+    """A tensor without its gradient and, where it is sharded over ranks, in one piece."""
+    value = value.detach()
+    gather: Any = getattr(value, "full_tensor", None)
+    return gather() if gather else value

@@ -1,0 +1,262 @@
+"""What the frozen beginning of an encoder gives, computed once: kept on disk for later epochs and later runs.
+
+    root, weights = states_folder(), weights_key(encoder, "bfloat16", "cpu")
+    needed = needed_bytes(plan, width)
+    prune(root, limit_bytes, root / weights, needed)                   # older ones make room
+    with StateCache(root, width, weights, limit_bytes) as cache:
+        cache.told(needed)                                             # "what the frozen encoder gives takes ..."
+        feed = Feed(..., store=cache)                                  # windows come with states where it has them
+        batch = with_states(module, part, batch, cache)                # and the others get theirs
+
+States are rounded to bfloat16 when they are computed, and those of a window do not depend on the others in its batch:
+so it makes no difference which of them were kept. A window is known by what is heard in it: the
+recordings (files by path, size and time of change; bytes by their content), the stretches of them, where they stand,
+how fast they play. Its texts, timestamps and prompts do not matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whispertune.data.segments import Embedded, Held, Joined, Recording
+from whispertune.model.cache import cache_folder
+from whispertune.train.plan import Plan, PlanSettings
+from whispertune.train.state_files import ITEM_BYTES, KEY_BYTES, StateFiles, folder_bytes, silent
+from whispertune.windows.batches import STEP_SAMPLES, Batch, LoadedWindow, PlannedWindow, fit_samples
+from whispertune.windows.features import WINDOW_SAMPLES
+from whispertune.windows.pack import WINDOW_S, Piece
+
+if TYPE_CHECKING:
+    import torch
+
+VERSION = 1  # of what is kept; raise it where the same audio would give other states
+DISK_SHARE = 0.5  # of what is free on the disk: checkpoints need room too
+REMEMBERED = 4096  # windows that were asked for and may come to be written
+MEASURED_STEPS = 200  # of the plan, to tell how much will be kept
+
+
+def states_folder() -> Path:
+    """Where all frozen encoders' states lie, a folder for each."""
+    return cache_folder() / "states"
+
+
+# --- keys ------------------------------------------------------------------------------------------------------
+
+
+def weights_key(encoder: Any, precision: str, device: str) -> str:
+    """A name for what decides the states besides the audio: the frozen weights, and how they are computed with.
+
+    Args:
+        encoder: from `swap_encoder`, with `frozen_layers` set.
+        precision: float32, bfloat16 or float16.
+        device: its kind counts: a GPU rounds otherwise than a CPU.
+    """
+    import torch
+
+    count = len(encoder.layers)
+    kept = ["conv1.", "conv2.", "embed_positions.", *(f"layers.{n}." for n in range(min(encoder.frozen_layers, count)))]
+    if encoder.frozen_layers > count:
+        kept.append("layer_norm.")
+    how = (VERSION, precision, torch.device(device).type, encoder.frozen_layers, encoder.config.encoder_attention_heads)
+    hashed = hashlib.sha256(repr(how).encode())
+    for name, value in sorted(encoder.state_dict().items()):
+        if name.startswith(tuple(kept)):
+            hashed.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
+            hashed.update(_bytes(value))
+    return hashed.hexdigest()[:32]
+
+
+def _bytes(value: torch.Tensor) -> memoryview:
+    import torch
+
+    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def window_key(planned: PlannedWindow) -> bytes:
+    """A name for all that is heard in a window, and nothing else.
+
+    Raises:
+        OSError: a file is not there.
+    """
+    heard: list[object] = [VERSION, planned.samples]
+    for piece in planned.window.pieces:
+        end_s = piece.heard_end_s(timestamps=planned.timestamps)
+        identity = _identity(piece.recording, piece.start_s, end_s)
+        heard.append((identity, *map(float, (piece.start_s, end_s, piece.offset_s, piece.speed))))
+    return hashlib.sha256(repr(heard).encode()).digest()[:KEY_BYTES]
+
+
+def _identity(recording: Recording, start_s: float, end_s: float) -> tuple[object, ...]:
+    """What says that a recording is the same; of a joined one the parts that are heard."""
+    if isinstance(recording, Held):
+        return ("held", hashlib.sha256(recording.data).hexdigest())
+    if isinstance(recording, Embedded):
+        return ("row", *_file(recording.container), recording.column, recording.row)
+    if isinstance(recording, Joined):
+        parts = [part for part in recording.parts if part.start_s < end_s and part.end_s > start_s]
+        return tuple((_identity(part.audio, start_s, end_s), part.start_s, part.end_s) for part in parts)
+    return ("file", *_file(recording))
+
+
+def _file(path: Path) -> tuple[str, int, int]:
+    status = os.stat(path)
+    return os.path.abspath(path), status.st_size, status.st_mtime_ns
+
+
+# --- the cache -------------------------------------------------------------------------------------------------
+
+
+class StateCache:
+    """The states of one frozen prefix; threads may share it."""
+
+    def __init__(
+        self,
+        root: Path,
+        width: int,
+        weights: str,
+        limit_bytes: int,
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        say: Callable[[str], None] = silent,
+    ) -> None:
+        """Open or begin it; all caches in `root` together grow to `limit_bytes` at most.
+
+        Each rank writes files of its own and reads those of all.
+        """
+        self.folder = root / weights
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._files = StateFiles(self.folder, width, _room_bytes(root, limit_bytes) // ranks, rank, say)
+        self.allowed_bytes = folder_bytes(self.folder) + ranks * self._files.room_bytes  # for all ranks
+        self._lock = Lock()
+        self._asked: dict[int, tuple[PlannedWindow, bytes]] = {}  # by identity: windows that were not found
+
+    def read(self, planned: PlannedWindow) -> NDArray[np.uint16] | None:
+        """The bits of a window's states, (frames, width), mapped into memory; None where they are not kept."""
+        try:
+            key = window_key(planned)
+        except OSError:  # reading the audio will tell
+            return None
+        states = self._files.read(key)
+        if states is None and self._files.writes:
+            self._remember(planned, key)
+        return None if states is None or len(states) != planned.samples // STEP_SAMPLES else states
+
+    def write(self, planned: PlannedWindow, states: torch.Tensor) -> None:
+        """Keep a window's states, bfloat16, (frames, width), where there is room.
+
+        It stands under the name that it had when `read` was asked for it (and only then is it kept): a file that
+        changed since may not be what was heard.
+        """
+        with self._lock:
+            _, key = self._asked.pop(id(planned), (planned, None))
+        if key is not None:
+            self._files.write(key, bits(states))
+
+    def __len__(self) -> int:
+        """Windows that are kept."""
+        return len(self._files)
+
+    def told(self, needed: int) -> str:
+        """A sentence for people: how much will be kept of what takes `needed` bytes, and where."""
+        share = min(1.0, self.allowed_bytes / max(needed, 1))
+        rest = "" if share == 1 else f", so about {100 * share:.0f} % of it; the rest is computed each time"
+        before = f"; {len(self):,} windows are there from earlier runs" if len(self) else ""
+        return (
+            f"what the frozen encoder gives takes about {needed / 1e9:.2g} GB, kept in {self.folder}: "
+            f"{self.allowed_bytes / 1e9:.3g} GB may be{rest}{before}"
+        )
+
+    def close(self) -> None:
+        self._files.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _remember(self, planned: PlannedWindow, key: bytes) -> None:
+        with self._lock:
+            self._asked[id(planned)] = planned, key
+            if len(self._asked) > REMEMBERED:  # of windows that were never written
+                del self._asked[next(iter(self._asked))]
+
+
+def bits(states: torch.Tensor) -> NDArray[np.uint16]:
+    """The bit patterns of bfloat16 numbers: numpy has no such type."""
+    import torch
+
+    return states.detach().cpu().contiguous().view(torch.int16).numpy().view(np.uint16)
+
+
+def _room_bytes(root: Path, limit_bytes: int) -> int:
+    """What may be added under a limit, and on this disk."""
+    kept_bytes = sum(folder_bytes(folder) for folder in root.iterdir())
+    return max(0, min(limit_bytes - kept_bytes, int(DISK_SHARE * shutil.disk_usage(root).free)))
+
+
+# --- sizes, told beforehand ------------------------------------------------------------------------------------
+
+
+def state_bytes(samples: Iterable[int], width: int) -> int:
+    """What the states of windows of so many samples take."""
+    return sum(each // STEP_SAMPLES for each in samples) * width * ITEM_BYTES
+
+
+def needed_bytes(plan: Plan, width: int) -> int:
+    """About what the states of all windows of a fixed plan take, going by its first steps."""
+    found = steps = 0
+    most = MEASURED_STEPS if plan.total_steps is None else min(plan.total_steps, MEASURED_STEPS)
+    while steps < most and (plan.epochs_done(steps + 1) or 0) <= 1:
+        pieces = [piece for planned in plan.step(steps).windows for piece in planned.window.pieces]
+        found += state_bytes(_all_samples(pieces, plan.settings), width)
+        steps += 1
+    return round(found / max(steps, 1) / (plan.epochs_done(1) or 1) * plan.ranks)
+
+
+def _all_samples(pieces: Sequence[Piece], settings: PlanSettings) -> list[int]:
+    """How long the windows of a step are, in each way that they may be shown."""
+    found: list[int] = []
+    both = 0 < settings.timestamps_share < 1  # what is announced at a window's end is heard only with timestamps
+    if settings.fit_share > 0:
+        found += [fit_samples(piece.duration_s) for piece in pieces]
+        found += [fit_samples(piece.duration_s) for piece in pieces if both and piece.cut]
+    if settings.fit_share < 1:
+        windows = math.ceil(sum(piece.duration_s for piece in pieces) / WINDOW_S)
+        found += [WINDOW_SAMPLES] * (windows + sum(both and piece.cut is not None for piece in pieces))
+    return found
+
+
+# --- computing what is not kept --------------------------------------------------------------------------------
+
+
+def with_states(module: Any, part: Sequence[LoadedWindow], batch: Batch, cache: StateCache) -> Batch:
+    """The batch with states instead of a mel; those that had to be computed are kept.
+
+    Args:
+        module: a `SummedLoss`, or whatever has its `prefix`.
+        part: the windows of the batch, none padded to the length of another (`LoadedStep.parts` sees to that), and
+            none augmented: its states are those of what was heard this once.
+        batch: from `collate`.
+        cache: where they are kept, unless a stretch of the window did not decode.
+    """
+    if batch.mel is None:
+        return batch
+    assert not any(window.masks for window in part), "what is augmented is not kept"
+    states = module.prefix(batch.mel)  # bfloat16, (windows, frames / 2, width)
+    for window, own in zip(part, states, strict=True):
+        if window.planned is not None and not window.problems:
+            cache.write(window.planned, own)
+    return replace(batch, mel=None, states=states)

@@ -1,0 +1,164 @@
+"""Before the first step: what a run trains on, what it trains, and with what.
+
+    data = read_data(recipe, reader, ranks, tell)
+    model = open_model(recipe, data, ranks)
+    stepper = make_stepper(recipe, data, model, ranks, tell)
+
+The loop and the search for a learning rate begin the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from whispertune.data.audio import AudioReader
+from whispertune.data.problems import summary
+from whispertune.model.adapters import AdapterSettings
+from whispertune.model.load import ModelFolder, find_model
+from whispertune.model.loss import SummedLoss
+from whispertune.model.parameters import Choice, Parameters, prepare
+from whispertune.recipe import Recipe, Train
+from whispertune.reporting import Reporter
+from whispertune.train.frozen import FrozenPrefix, StateCache, needed_bytes, states_folder, weights_key
+from whispertune.train.micro import CPU_WINDOWS, MicroBatch
+from whispertune.train.mixture import count_windows, make_plan
+from whispertune.train.optimizers import make_optimizer
+from whispertune.train.plan import Plan
+from whispertune.train.ranks import Ranks
+from whispertune.train.result import COUNTED_SEGMENTS, told_at_the_start
+from whispertune.train.schedule import Extent, default_learning_rate
+from whispertune.train.splits import SPLITS, Splits, TokenCounter, load_splits
+from whispertune.train.state_files import prune
+from whispertune.train.step import Stepper
+from whispertune.train.wrapped import Wrapped
+from whispertune.windows.augment import Augmenter, AugmentSettings
+from whispertune.windows.pack import WINDOW_S, Limits
+
+if TYPE_CHECKING:
+    from transformers import WhisperForConditionalGeneration
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What a run trains on and is measured with."""
+
+    folder: ModelFolder
+    splits: Splits
+    limits: Limits
+    count_tokens: TokenCounter
+    augment: Augmenter
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a run trains."""
+
+    whisper: WhisperForConditionalGeneration
+    module: SummedLoss
+    parameters: Parameters
+    peak: float  # the highest learning rate
+    keeps_states: bool  # what the frozen beginning of the encoder gives is the same each time, and kept
+
+
+def read_data(recipe: Recipe, reader: AudioReader, ranks: Ranks, tell: Reporter) -> Data:
+    """Everything that can be wrong with the data or the recipe is found here, on every rank, before it costs much.
+
+    Raises:
+        InputError: the recipe, its data or its model cannot be used.
+    """
+    ranks.check(recipe.train)
+    augment = ranks.together(lambda: Augmenter(AugmentSettings(**recipe.augment.model_dump()), recipe.seed, reader))
+    ranks.on_main(lambda: find_model(recipe.model).name)  # fetches and converts; the others find it done
+    folder = ranks.together(lambda: find_model(recipe.model))
+    limits = Limits(recipe.windows.max_tokens, recipe.windows.max_gap_s, recipe.windows.max_lead_s)
+    count_tokens = TokenCounter(folder.vocabulary)
+    splits = ranks.together(lambda: load_splits(recipe, folder.vocabulary, reader, count_tokens, limits, tell.working))
+    return Data(folder, splits, limits, count_tokens, augment)
+
+
+def open_model(recipe: Recipe, data: Data, ranks: Ranks) -> Model:
+    """The model with what of it is trained, not on its device yet.
+
+    Raises:
+        RecipeError: a pattern that matches nothing, or nothing left to train.
+    """
+    settings = recipe.train
+    whisper = data.folder.load(settings.dropout)
+    parameters = prepare(whisper, _choice(settings), str(ranks.device))
+    module = SummedLoss(
+        whisper,
+        ranks.precision,
+        label_smoothing=settings.label_smoothing,
+        stochastic_depth=settings.stochastic_depth,
+        checkpointing=settings.activation_checkpointing,
+        compiled=settings.compile,
+    )
+    peak = settings.learning_rate or default_learning_rate(data.folder.shape.width, settings.method)
+    same_each_time = not (data.augment.active or data.splits.streams or ranks.sharded)
+    keeps_states = bool(parameters.frozen_prefix and settings.cache_gb and same_each_time)
+    return Model(whisper, module, parameters, peak, keeps_states)
+
+
+def _choice(settings: Train) -> Choice:
+    lora = settings.lora
+    adapters = AdapterSettings(lora.rank, lora.alpha, lora.dropout, lora.rslora, lora.dora)
+    return Choice(settings.method, settings.freeze, lora.targets, adapters, settings.base_bits)
+
+
+def plan_run(recipe: Recipe, data: Data, model: Model, ranks: Ranks) -> Plan:
+    """The windows of every step, known from the seed alone.
+
+    Raises:
+        RecipeError: the length of a source would have to be known and is not.
+    """
+    vocabulary, fixed = data.folder.vocabulary, model.keeps_states
+    share = (ranks.rank, ranks.count)
+    return ranks.together(
+        lambda: make_plan(recipe, data.splits, data.limits, vocabulary, data.count_tokens, *share, fixed=fixed)
+    )
+
+
+def describe(recipe: Recipe, data: Data, model: Model, extent: Extent) -> list[str]:
+    """What is about to be trained, on what, for people."""
+    splits, windows = data.splits, 0
+    if splits.parts:
+        windows = round(count_windows(recipe, splits, data.limits, data.count_tokens, COUNTED_SEGMENTS))
+    problems = [summary(getattr(splits, name), name) for name in SPLITS if getattr(splits, name).problems]
+    return [*splits.notes, *problems, told_at_the_start(splits, windows, extent), model.parameters.told]
+
+
+def open_cache(recipe: Recipe, data: Data, model: Model, plan: Plan, ranks: Ranks, say: Say) -> StateCache:
+    """Where the frozen encoder's states are kept; how much that takes is said."""
+    root, width = states_folder(), data.folder.shape.width
+    limit = round(recipe.train.cache_gb * 1e9)
+    weights = weights_key(model.whisper.model.encoder, ranks.precision, ranks.device.type)
+    needed = needed_bytes(plan, width)
+    ranks.on_main(lambda: prune(root, limit, root / weights, needed))
+    cache = StateCache(root, width, weights, limit, rank=ranks.rank, ranks=ranks.count, say=say)
+    say(cache.told(needed))
+    return cache
+
+
+def make_stepper(
+    recipe: Recipe, data: Data, model: Model, wrapped: Wrapped, cache: StateCache | None, say: Say
+) -> Stepper:
+    """The optimizer and all that a step takes. Made when the model is on its device."""
+    settings, ranks, shape = recipe.train, wrapped.ranks, data.folder.shape
+    optimizer = make_optimizer(wrapped.inner.named_parameters(), settings.optimizer, model.peak, settings.weight_decay)
+    micro = MicroBatch(WINDOW_S * (settings.micro_windows or CPU_WINDOWS), say, ranks=ranks.count)
+    frozen = None
+    if cache is not None:
+        frozen = FrozenPrefix(model.whisper.model.encoder, shape.n_mels, ranks.precision, str(ranks.device), cache)
+    return Stepper(
+        wrapped,
+        optimizer,
+        data.folder,
+        micro,
+        seed=recipe.seed,
+        max_grad_norm=settings.max_grad_norm,
+        frozen=frozen,
+    )
