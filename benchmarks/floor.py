@@ -1,8 +1,8 @@
 """What stands between the measured and the possible: operations counted, over the rate of this machine's matrix unit.
 
-    rate = matrix_rate("cpu", torch.bfloat16)     # operations a second
-    counted = operations(lambda: fine_tune(...))  # multiplications and additions, of all products of matrices
-    floor_s = counted / rate
+rate = matrix_rate("cpu", torch.bfloat16)     # operations a second
+counted = operations(lambda: fine_tune(...))  # multiplications and additions, of all products of matrices
+floor_s = counted / rate
 """
 
 from __future__ import annotations

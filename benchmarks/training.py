@@ -1,11 +1,14 @@
-"""Training speed against a Seq2SeqTrainer script, side by side in one run.
+"""Training speed against a Seq2SeqTrainer script, side by side in one run, and against what the machine can do.
 
-    python -m benchmarks.training --train DIR --dev DIR --language ln --baseline hf_seq2seq.py
+    python -m benchmarks.training short --train DIR --dev DIR --language ln --baseline hf_seq2seq.py
 
-Both see the same model, rows and utterances a step, one after the other on the same machine. The baseline is
+Both sides see the same model, rows and utterances a step, one after the other on the same machine. The baseline is
 any script with the options used below whose last line is one JSON object with `train_s_per_utterance`. It runs
 first and last, for a few steps each, so that a machine whose speed drifts is seen to drift. Machines differ
 and are shared: quote the ratio, not the seconds.
+
+The floor is what products of matrices alone would take: operations counted in a few steps of ours, over the rate at
+which this machine multiplies large matrices.
 """
 
 from __future__ import annotations
@@ -14,30 +17,58 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import soundfile
+
+from benchmarks.floor import matrix_rate, operations
 from whispertune.model.load import find_model
 from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter, StepReport
 from whispertune.train.loop import fine_tune
 from whispertune.train.run import Run
 
+COUNTED_STEPS = 4  # in which operations are counted
+
 
 @dataclass(frozen=True)
-class Sides:
-    """Utterances a second of the two sides."""
+class Case:
+    """A row of the table."""
 
-    ours: float
-    baseline: list[float]
+    what: str
+    train: dict[str, Any] = field(default_factory=dict)
+    windows: dict[str, Any] = field(default_factory=dict)
+    joined_s: float | None = None  # utterances are joined to about so long
+    epochs: int = 1
+    from_epoch: float = 0.0  # steps that end later count
 
-    @property
-    def ratios(self) -> list[float]:
-        return [self.ours / each for each in self.baseline]
+
+CASES = {
+    "short": Case("3 s utterances, full"),
+    "packed": Case("3 s utterances, full, packed windows alone", windows={"fit_share": 0.0}),
+    "fit": Case("3 s utterances, full, cut windows alone", windows={"fit_share": 1.0}),
+    "lora": Case("3 s utterances, LoRA", train={"method": "lora"}),
+    "frozen": Case(
+        "3 s utterances, frozen encoder, from the second epoch", {"freeze": ["encoder"]}, epochs=3, from_epoch=1
+    ),
+    "uncached": Case("3 s utterances, frozen encoder, nothing kept", {"freeze": ["encoder"], "cache_gb": 0.0}),
+    "joined": Case("12 s utterances, full", joined_s=12.0),
+}
+
+
+@dataclass(frozen=True)
+class Ours:
+    """What our side did in the steps that count."""
+
+    utterances_per_second: float
+    seconds_per_step: float
+    operations_per_step: float
 
 
 class Lines(Reporter):
@@ -51,66 +82,120 @@ class Lines(Reporter):
             print(f"step {report.step}/{report.total_steps}, loss {report.loss:.2f}", file=sys.stderr, flush=True)
 
 
-def run_baseline(options: argparse.Namespace, model: Path, out: Path) -> dict[str, Any]:
-    """The other side, for a few steps; evaluation is cut to one row."""
+def join_rows(source: Path, out: Path, seconds: float, rows: int) -> None:
+    """Utterances of about `seconds`, each made of several that follow each other in the metadata."""
+    out.mkdir(parents=True)
+    known = [json.loads(line) for line in (source / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    written: list[str] = []
+    samples: list[Any] = []
+    texts: list[str] = []
+    for row in known:
+        audio, rate = soundfile.read(source / row["file_name"], dtype="float32")
+        samples.extend(audio)
+        texts.append(row["text"])
+        if len(samples) >= seconds * rate:
+            name = f"{len(written)}.wav"
+            soundfile.write(out / name, samples[: 30 * rate], rate)
+            written.append(json.dumps({"file_name": name, "text": " ".join(texts)}, ensure_ascii=False))
+            samples, texts = [], []
+        if len(written) == rows:
+            break
+    (out / "metadata.jsonl").write_text("\n".join(written) + "\n", encoding="utf-8")
+
+
+def run_baseline(options: argparse.Namespace, train: Path, model: Path, out: Path) -> float:
+    """Utterances a second of the other side, in a few steps; its evaluation is cut to one row."""
     command = [
-        *(sys.executable, str(options.baseline), "--model", str(model), "--train", str(options.train)),
+        *(sys.executable, str(options.baseline), "--model", str(model), "--train", str(train)),
         *("--dev", str(options.dev), "--language", options.language, "--batch", str(options.step)),
         *("--limit-train", str(options.step * options.baseline_steps), "--limit-dev", "1", "--epochs", "1"),
         *("--out", str(out)),
     ]
     print(" ".join(command), file=sys.stderr)
-    done = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
-    )
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return 1 / float(json.loads(done.stdout.strip().splitlines()[-1])["train_s_per_utterance"])
 
 
-def run_ours(options: argparse.Namespace, out: Path) -> dict[str, Any]:
+def run_ours(options: argparse.Namespace, case: Case, train: Path, out: Path) -> Ours:
     """Our side, without evaluations: this measures training."""
-    recipe = parse_recipe(
+
+    def tune(name: str, steps: int | None) -> Run:
+        run = Run(out / name)
+        fine_tune(_recipe(options, case, train, steps), run, reporter=Lines())
+        return run
+
+    counted = operations(lambda: tune("counted", COUNTED_STEPS)) / COUNTED_STEPS
+    lines = [line for line in tune("run", None).read_metrics() if line["kind"] == "step"]
+    steps = [line for line in lines if line["epoch"] > case.from_epoch]
+    seconds = sum(line["seconds"] for line in steps)
+    return Ours(sum(line["segments"] for line in steps) / seconds, seconds / len(steps), counted)
+
+
+def _recipe(options: argparse.Namespace, case: Case, train: Path, steps: int | None) -> Any:
+    rows = options.step * options.steps
+    length = {"steps": steps} if steps else {"epochs": case.epochs}
+    return parse_recipe(
         {
             "model": options.model,
             "language": options.language,
             "data": {
-                "train": [{"source": str(options.train), "limit_rows": options.step * options.steps}],
+                "train": [{"source": str(train), "limit_rows": rows}],
                 "dev": [{"source": str(options.dev), "limit_rows": 1}],
             },
-            "train": {"epochs": 1, "step_segments": options.step, "precision": options.precision},
+            "windows": case.windows,
+            "train": {"step_segments": options.step, "precision": options.precision, **length, **case.train},
             "evaluation": {"times": 0, "verify_clips": 0},
             "checkpoints": {"every_steps": 10_000},
         }
     )
-    return fine_tune(recipe, Run(out), reporter=Lines()).as_json()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("case", choices=CASES)
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--dev", type=Path, required=True)
-    parser.add_argument("--baseline", type=Path, required=True)
+    parser.add_argument("--baseline", type=Path, help="without it, ours alone is measured")
     parser.add_argument("--language", default="ln")
     parser.add_argument("--model", default="bundled:whisper-base")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--step", type=int, default=16, help="utterances a step, on both sides")
-    parser.add_argument("--steps", type=int, default=20, help="steps of ours")
+    parser.add_argument("--steps", type=int, default=20, help="steps of ours, in an epoch")
     parser.add_argument("--baseline-steps", type=int, default=2, help="steps of the baseline, before and after")
     options = parser.parse_args()
-    model = find_model(options.model).path
-    with tempfile.TemporaryDirectory() as folder:
-        before = run_baseline(options, model, Path(folder) / "before")
-        ours = run_ours(options, Path(folder) / "ours")
-        after = run_baseline(options, model, Path(folder) / "after")
-    sides = Sides(ours["utterances_per_second"], [1 / each["train_s_per_utterance"] for each in (before, after)])
+    import torch
+
+    case, model = CASES[options.case], find_model(options.model).path
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with tempfile.TemporaryDirectory() as name:
+        folder, train = Path(name), options.train
+        os.environ["WHISPERTUNE_CACHE"] = name  # no states of earlier runs
+        if case.joined_s:
+            train = folder / "joined"
+            join_rows(options.train, train, case.joined_s, options.step * options.steps)
+        sides = []
+        if options.baseline:
+            sides.append(run_baseline(options, train, model, folder / "before"))
+        ours = run_ours(options, case, train, folder)
+        rate = max(matrix_rate(device, dtype) for dtype in (torch.bfloat16, torch.float32))
+        if options.baseline:
+            sides.append(run_baseline(options, train, model, folder / "after"))
+    floor_s = ours.operations_per_step / rate
     print(
         json.dumps(
             {
-                "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+                "case": case.what,
+                "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {device}",
                 "precision": options.precision,
-                "ours_utterances_per_second": sides.ours,
-                "baseline_utterances_per_second": sides.baseline,
-                "times_as_fast": sides.ratios,
+                "ours_utterances_per_second": ours.utterances_per_second,
+                "baseline_utterances_per_second": sides,
+                "times_as_fast": [ours.utterances_per_second / each for each in sides],
+                "seconds_per_step": ours.seconds_per_step,
+                "operations_per_step": ours.operations_per_step,
+                "matrix_rate": rate,
+                "share_of_the_possible": floor_s / ours.seconds_per_step,
+                "median_baseline": statistics.median(sides) if sides else None,
             }
         )
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from whispertune.cli import main
+from whispertune.decode.context import Mark, mark_of
 from whispertune.errors import InputError, VerificationError
 from whispertune.exporting import enough_clips, export
 from whispertune.model import export as writers
@@ -49,6 +51,15 @@ def test_a_spoiled_export_is_removed(
     )
     assert code == VerificationError("").exit_code == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", ["ct2", "transformers"])
+def test_an_export_may_be_decoded_as_its_source(to: str, tiny: ModelFolder, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(tiny.path, source)
+    Mark(("full", "fit")).write(source)
+    report = export(ModelFolder("source", source), to, tmp_path / "out", clips=None)
+    assert mark_of(str(report.folder)).contexts == ("full", "fit")
 
 
 def test_not_verified_is_said(tiny: ModelFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from whispertune.cli import main
+from whispertune.cli.screen import step_figures
 from whispertune.model.load import ModelFolder
+from whispertune.reporting import StepReport
 
 PROMISED = {
     *("rows", "audio_seconds", "seconds", "engine", "wer", "wer_interval", "cer", "wer_normalized"),
@@ -41,6 +44,19 @@ def test_evaluate_prints_what_it_promises(base: ModelFolder, english_read: Path)
     assert found["wer"] == pytest.approx(found["substitutions"] + found["deletions"] + found["insertions"])
     low, high = found["wer_interval"]
     assert low <= found["wer"] <= high
+
+
+def test_a_context_that_was_not_trained_is_warned_of(tiny: ModelFolder, noises: Path) -> None:
+    done = run("evaluate", tiny.path, noises / "dev", "--language", "sv", "--context", "fit", "--json")
+    assert last_json(done)["context"] == "fit"
+    assert "many more errors" in done.stderr
+
+
+def test_the_figures_of_a_step_fit_a_screen() -> None:
+    report = StepReport(29, 30, 0.9, 0.1, 2.345, 1e-4, 0.512, 6, 16, 300, 50.0, 1.0, 0, 123.4, 754.0, 0.02, 0.12, 0)
+    figures = step_figures(report)
+    assert figures == ("loss 2.345 · lr 1.0e-04 · grad 0.51 · 123 h speech/h · waiting 2 % · dev 12 % · 12:34 left")
+    assert "2 skipped" in step_figures(replace(report, skipped=2))
 
 
 def test_both_engines_agree(base: ModelFolder, english_read: Path) -> None:
@@ -75,8 +91,10 @@ def test_from_init_to_export(tiny: ModelFolder, noises: Path, tmp_path: Path) ->
         assert trained[side].keys() >= PROMISED | {"split"}
         assert trained[side]["split"] == "dev"
     assert (trained["base"]["biased_by_selection"], trained["tuned"]["biased_by_selection"]) == (False, True)
-    evaluated = last_json(run("evaluate", folder, noises / "dev", "--json"))
-    assert evaluated["wer"] == pytest.approx(trained["tuned"]["wer"])
+    for context, name in (("full", "tuned"), ("auto", "tuned_fit")):  # half of its steps were trained so
+        evaluated = last_json(run("evaluate", folder, noises / "dev", "--context", context, "--json"))
+        assert evaluated["wer"] == pytest.approx(trained[name]["wer"])
+        assert evaluated["context"] == trained[name]["context"]
     exported = last_json(run("export", folder, "--to", "ct2", "--out", tmp_path / "deployed", "--json"))
     assert exported["verified"] is True
     assert exported["wer_apart"] <= 0.5

@@ -133,6 +133,15 @@ def test_a_resumed_moving_average_goes_on_to_the_bit(tmp_path: Path) -> None:
     assert _same(whole.state_dict(), resumed.state_dict())
 
 
+def test_a_run_that_had_no_average_begins_one() -> None:
+    module = _small()
+    average = MovingAverage(module, decay=0.9)
+    average.load_state_dict({}, step=50)
+    assert not average.due(last=False)
+    average.update(module)
+    assert average.due(last=False)
+
+
 def _evaluated(average: KeptAverage, values: list[float], first: int = 1) -> None:
     """Weights after step n are all n."""
     module = _small()

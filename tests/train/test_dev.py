@@ -1,12 +1,21 @@
-"""Evaluation while training: the engine is checked, and the best weights are those that are kept."""
+"""Evaluation while training: the engine is checked, the best weights are kept, and several ranks share the work."""
 
 from __future__ import annotations
 
 import json
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
+from whispertune.data.audio import AudioReader
+from whispertune.decode import engines
+from whispertune.decode.context import Mark
+from whispertune.errors import Interrupted, RecipeError
 from whispertune.evaluation import Evaluation
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.recipe import Recipe
@@ -14,8 +23,18 @@ from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter
 from whispertune.service import evaluate_model
 from whispertune.train import dev
-from whispertune.train.loop import fine_tune
+from whispertune.train.checkpoint import Progress
+from whispertune.train.dev import Alone, DevSet, Ranks, trained_contexts
+from whispertune.train.dropped import DroppedRows
 from whispertune.train.run import Run
+from whispertune.train.schedule import Extent
+from whispertune.train.signals import StopRequest
+from whispertune.train.splits import TokenCounter, load_splits
+from whispertune.windows.pack import Limits
+
+T = TypeVar("T")
+
+EXTENT = Extent(10, None)
 
 
 class Notes(Reporter):
@@ -27,49 +46,239 @@ class Notes(Reporter):
         self.said.append(text)
 
     def evaluated(self, what: str, evaluation: Evaluation) -> None:
-        self.evaluations.append(what)
+        self.evaluations.append(f"{what}, {evaluation.context}")
 
 
-def recipe(tiny: ModelFolder, noises: Path, times: int, verify_clips: int) -> Recipe:
-    return parse_recipe(
-        {
-            "model": str(tiny.path),
-            "language": "sv",
-            "data": {"train": [{"source": str(noises / "train")}], "dev": [{"source": str(noises / "dev")}]},
-            "train": {"epochs": 2, "step_segments": 4, "learning_rate": 1e-2},
-            "evaluation": {"times": times, "verify_clips": verify_clips},
-        }
+def recipe(tiny: ModelFolder, noises: Path, **changed: Any) -> Recipe:
+    content: dict[str, Any] = {
+        "model": str(tiny.path),
+        "language": "sv",
+        "data": {"train": [{"source": str(noises / "train")}], "dev": [{"source": str(noises / "dev")}]},
+        "windows": {"fit_share": 0.0},
+        "evaluation": {"times": 3, "verify_clips": 2},
+    }
+    return parse_recipe(content | changed)
+
+
+def open_dev(recipe: Recipe, run: Run, reader: AudioReader, notes: Reporter, ranks: Ranks | None = None) -> DevSet:
+    """The dev set of a run that has just begun."""
+    folder = find_model(recipe.model)
+    splits = load_splits(
+        recipe, folder.vocabulary, reader, TokenCounter(folder.vocabulary), Limits(), lambda what, done, total: None
     )
+    if ranks is None or ranks.rank == 0:
+        run.start(recipe, splits.fingerprints())
+    dropped = DroppedRows(run.dropped, splits, 0.05, recipe.data.train)
+    return DevSet(recipe, run, splits, folder, reader, notes, StopRequest(), dropped=dropped, ranks=ranks)
+
+
+@pytest.fixture
+def started(tiny: ModelFolder, noises: Path, tmp_path: Path) -> Iterator[Callable[..., tuple[DevSet, Notes]]]:
+    with AudioReader() as reader:
+
+        def start(**changed: Any) -> tuple[DevSet, Notes]:
+            notes = Notes()
+            return open_dev(recipe(tiny, noises, **changed), Run(tmp_path / "run"), reader, notes), notes
+
+        yield start
+
+
+def disturbed(folder: ModelFolder, seed: int) -> Any:
+    """The model with other weights: what it writes is as senseless, but not the same."""
+    import torch
+
+    model = folder.load()
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(torch.randn_like(value) * 0.3)
+    return model
 
 
 def test_engines_that_differ_make_transformers_decode(
-    tiny: ModelFolder, noises: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    started: Callable[..., tuple[DevSet, Notes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dev, "ENGINE_TOLERANCE", -1.0)  # as if they had differed
-    notes = Notes()
-    result = fine_tune(recipe(tiny, noises, 1, 2), Run(tmp_path / "run"), reporter=notes)
+    monkeypatch.setattr(engines, "MAX_NEW_TOKENS", 8)  # random weights come to no end by themselves
+    devset, notes = started()
+    base = devset.base()
     assert any("transformers decodes in this run" in text for text in notes.said)
-    assert (result.engine, result.base.engine, result.tuned.engine) == ("transformers",) * 3
+    assert (devset.engine_kind, base.engine) == ("transformers", "transformers")
+    assert devset.base().utterances == base.utterances  # the second time they are read
 
 
-def test_the_best_weights_are_kept_and_reported(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
-    run = Run(tmp_path / "run")
-    result = fine_tune(recipe(tiny, noises, 3, 2), run)
-    lines = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    evaluations = [line for line in lines if line["kind"] == "evaluation"]
-    assert [line["step"] for line in evaluations] == [2, 4, 6]
-    best = min(evaluations, key=lambda line: line["wer"])  # the first of the lowest
-    assert result.best_step == best["step"]
-    assert result.tuned.scores.wer == pytest.approx(best["wer"])  # the subset is all of dev here
-    assert evaluate_model(str(run.folder), str(noises / "dev")).scores.wer == pytest.approx(best["wer"])
-    assert result.engine == "ctranslate2"
-    assert json.loads(run.result.read_text()) == result.as_json()
+def test_the_best_weights_are_kept_and_reported(
+    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, noises: Path
+) -> None:
+    devset, _ = started()
+    progress = Progress()
+    values = []
+    for step in (2, 4, 6):
+        progress.step = step
+        values.append(devset.value(devset.evaluate(disturbed(tiny, step), EXTENT, progress)))
+    lines = [line for line in devset.run.read_metrics() if line["kind"] == "evaluation"]
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert [line["context"] for line in lines] == ["full"] * 3
+    best = min(range(3), key=values.__getitem__)  # the first of the lowest
+    assert progress.best_step == lines[best]["step"]
+    assert lines[best]["best"]
+    tuned = devset.tuned(disturbed(tiny, 6), progress)
+    assert devset.tuned_fit(progress) is None
+    assert tuned.scores.wer == pytest.approx(values[best])  # the subset is all of dev here
+    assert evaluate_model(str(devset.run.folder), str(noises / "dev")).scores.wer == pytest.approx(values[best])
+    assert json.loads((devset.run.folder / "evaluations" / "tuned.json").read_text()) == tuned.as_json()
 
 
-def test_without_evaluations_the_last_weights_are_the_model(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
-    run = Run(tmp_path / "run")
-    result = fine_tune(recipe(tiny, noises, 0, 0), run)
-    assert result.best_step is None
-    folder = find_model(str(run.folder))
-    assert folder.generation.language == "sv"
-    assert folder.generation.task == "transcribe"
+def test_without_evaluations_the_last_weights_are_the_model(
+    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder
+) -> None:
+    devset, _ = started(evaluation={"times": 0, "verify_clips": 0})
+    devset.tuned(disturbed(tiny, 1), Progress(step=3))
+    folder = find_model(str(devset.run.folder))
+    assert (folder.generation.language, folder.generation.task) == ("sv", "transcribe")
+    assert Mark.read(folder.path) == Mark(("full",), "live")
+
+
+def test_a_run_that_trains_both_contexts_measures_both(
+    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, noises: Path
+) -> None:
+    devset, notes = started(windows={"fit_share": 0.5})
+    assert devset.base().context == "full"  # the only one that it knows
+    progress = Progress(step=5)
+    found = devset.evaluate(disturbed(tiny, 5), EXTENT, progress)
+    assert found.context == "fit"
+    tuned, fit = devset.tuned(disturbed(tiny, 5), progress), devset.tuned_fit(progress)
+    assert fit is not None
+    assert (tuned.context, fit.context) == ("full", "fit")
+    assert fit.scores == found.scores
+    assert fit.biased_by_selection
+    assert tuned.scores != fit.scores  # random weights do not write the same on another length
+    assert {path.stem for path in (devset.run.folder / "evaluations").glob("*.json")} == {"base", "tuned", "tuned_fit"}
+    assert notes.evaluations == ["base model, full", "step 5, fit", "tuned model, full", "tuned fit model, fit"]
+    by_name = evaluate_model(str(devset.run.folder), str(noises / "dev"))  # which sees that it may
+    assert (by_name.context, by_name.scores.wer) == ("fit", pytest.approx(fit.scores.wer))
+
+
+def test_an_average_is_kept_where_it_is_better(
+    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devset, notes = started()
+    values = iter([50.0, 40.0, 45.0])
+    monkeypatch.setattr(devset, "value", lambda evaluation: next(values))
+    progress = Progress(step=5)
+    devset.evaluate(disturbed(tiny, 1), EXTENT, progress)
+    assert devset.best_weights() == "live"
+    average = disturbed(tiny, 2)
+    devset.evaluate(average, EXTENT, progress, weights="average")
+    devset.evaluate(disturbed(tiny, 3), EXTENT, progress)
+    assert devset.best_weights() == "average"
+    assert (progress.best_step, progress.best_value) == (5, 40.0)
+    kept = find_model(str(devset.run.folder)).load().state_dict()
+    assert all(kept[name].equal(value) for name, value in average.state_dict().items())
+    lines = [(line["weights"], line["best"]) for line in devset.run.read_metrics()]
+    assert lines == [("live", True), ("average", True), ("live", False)]
+    assert "step 5, average weights, full" in notes.evaluations
+
+
+@pytest.mark.parametrize(
+    ("fit_share", "context", "expected"),
+    [(0.5, "auto", ("full", "fit")), (0.5, "full", ("full",)), (0.0, "auto", ("full",)), (1.0, "fit", ("full", "fit"))],
+)
+def test_contexts_follow_what_is_trained(
+    tiny: ModelFolder, noises: Path, fit_share: float, context: str, expected: tuple[str, ...]
+) -> None:
+    chosen = recipe(tiny, noises, windows={"fit_share": fit_share}, evaluation={"context": context})
+    assert trained_contexts(chosen) == expected
+
+
+def test_fit_that_is_not_trained_is_refused(tiny: ModelFolder, noises: Path) -> None:
+    with pytest.raises(RecipeError, match=r"evaluation\.context"):
+        trained_contexts(recipe(tiny, noises, evaluation={"context": "fit"}))
+
+
+class Threads(Alone):
+    """Ranks that are threads: what one has to say goes to the other through a queue."""
+
+    count = 2
+
+    def __init__(self, rank: int, queues: tuple[queue.Queue[Any], queue.Queue[Any]]) -> None:
+        self.rank, self.queues = rank, queues
+
+    def gather(self, value: T) -> list[T]:
+        self.queues[1 - self.rank].put(value)
+        other = self.queues[self.rank].get(timeout=120)
+        return [value, other] if self.rank == 0 else [other, value]
+
+    def together(self, work: Callable[[], T]) -> T:
+        try:
+            result, error = work(), None
+        except Interrupted as caught:
+            result, error = None, caught
+        errors = [each for each in self.gather(error) if each is not None]
+        if errors:
+            raise errors[0]
+        return result  # type: ignore[return-value]
+
+    def on_main(self, work: Callable[[], T]) -> T:
+        return self.gather(work() if self.rank == 0 else None)[0]  # type: ignore[return-value]
+
+
+def of_two_ranks(work: Callable[[Threads], T]) -> list[T]:
+    queues: tuple[queue.Queue[Any], queue.Queue[Any]] = (queue.Queue(), queue.Queue())
+    with ThreadPoolExecutor(2) as pool:
+        return [each.result() for each in [pool.submit(work, Threads(rank, queues)) for rank in (0, 1)]]
+
+
+@pytest.fixture
+def _one_loads_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As transformers needs it: ranks are threads here, and processes elsewhere."""
+    lock, load = threading.Lock(), ModelFolder.load
+
+    def locked(folder: ModelFolder, dropout: float = 0.0) -> Any:
+        with lock:
+            return load(folder, dropout)
+
+    monkeypatch.setattr(ModelFolder, "load", locked)
+
+
+@pytest.mark.usefixtures("_one_loads_at_a_time")
+def test_two_ranks_share_the_rows_and_come_to_the_same_figures(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
+    chosen = recipe(tiny, noises, windows={"fit_share": 0.5}, evaluation={"times": 1, "verify_clips": 0})
+    counts: dict[int, int] = {}
+
+    class Counted(Reporter):
+        def __init__(self, rank: int) -> None:
+            self.rank = rank
+
+        def evaluating(self, what: str, done: int, total: int) -> None:
+            if what.startswith("base"):
+                counts[self.rank] = total
+
+    def work(ranks: Threads) -> tuple[Any, ...]:
+        with AudioReader() as reader:
+            devset = open_dev(chosen, Run(tmp_path / "two"), reader, Counted(ranks.rank), ranks)
+            progress = Progress(step=5)
+            base, found = devset.base(), devset.evaluate(disturbed(tiny, 5), EXTENT, progress)
+            return base.utterances, found.scores, progress.best_step
+
+    first, second = of_two_ranks(work)
+    assert first == second
+    assert counts == {0: 2, 1: 1}  # of three rows
+    with AudioReader() as reader:
+        alone = open_dev(chosen, Run(tmp_path / "one"), reader, Reporter())
+        assert alone.base().utterances == first[0]
+        assert alone.evaluate(disturbed(tiny, 5), EXTENT, Progress(step=5)).scores == first[1]
+    lines = Run(tmp_path / "two").read_metrics()
+    assert len(lines) == 1  # the main rank's
+
+
+@pytest.mark.usefixtures("_one_loads_at_a_time")
+def test_a_stop_on_one_rank_stops_all(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
+    def work(ranks: Threads) -> None:
+        with AudioReader() as reader:
+            devset = open_dev(recipe(tiny, noises), Run(tmp_path / "run"), reader, Reporter(), ranks)
+            devset.stop.requested = ranks.rank == 1
+            with pytest.raises(Interrupted):
+                devset.base()
+
+    of_two_ranks(work)

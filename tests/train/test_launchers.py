@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 import torch
 
-from tests.train.test_resume import StopAfter
 from whispertune.errors import Interrupted
 from whispertune.model.load import ModelFolder
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import parse_recipe, save_recipe
+from whispertune.reporting import Reporter, StepReport
 from whispertune.train.checkpoint import Checkpoint, newest_checkpoint
 from whispertune.train.loop import fine_tune
 from whispertune.train.run import Run
@@ -28,10 +28,18 @@ from whispertune.train.run import Run
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 NEAR = 1e-4
-STEPS = 48
+STEPS = 40
 LAUNCH = [sys.executable, "-W", "ignore", "-m"]
 TORCHRUN = [*LAUNCH, "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ACCELERATE = [*LAUNCH, "accelerate.commands.launch", "--main_process_port", "0", "--num_processes", "2"]
+
+
+class StopAfterThree(Reporter):
+    """Asks this process to stop when three steps are done."""
+
+    def step(self, report: StepReport) -> None:
+        if report.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def recipe_for(tiny: ModelFolder, data: Path) -> Recipe:
@@ -40,7 +48,8 @@ def recipe_for(tiny: ModelFolder, data: Path) -> Recipe:
             "model": str(tiny.path),
             "language": "sv",
             "data": {"train": [{"source": str(data / "train")}], "dev": [{"source": str(data / "dev")}]},
-            "train": {"steps": STEPS, "step_segments": 4, "learning_rate": 1e-3},
+            "windows": {"fit_share": 1.0},
+            "train": {"steps": STEPS, "step_segments": 3, "learning_rate": 1e-3, "precision": "float32"},
             "evaluation": {"times": 1, "verify_clips": 0},
             "checkpoints": {"every_steps": STEPS},
         }
@@ -119,7 +128,7 @@ def test_a_signal_stops_all_ranks_at_one_step_and_one_process_goes_on(
 def test_two_sharded_processes_go_on_where_one_stopped(recipe: Recipe, whole: Run, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     with pytest.raises(Interrupted):
-        fine_tune(recipe, run, reporter=StopAfter(3))
+        fine_tune(recipe, run, reporter=StopAfterThree())
     config = str(ROOT / "recipes" / "accelerate" / "fsdp2-8gpu.yaml")
     command = [*ACCELERATE, "--config_file", config, "-m", "whispertune", "train", str(run.resolved_recipe)]
     done = subprocess.run(
@@ -154,23 +163,35 @@ def test_a_rank_that_is_killed_leaves_no_other_waiting(tmp_path: Path) -> None:
 
 RAY = """
 import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from ray.cluster_utils import Cluster
 from whispertune.cli import main
+
+def stop_after(steps, metrics):
+    while not metrics.exists() or metrics.read_text().count('"step"') < steps:
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGINT)
+
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 cluster.add_node(num_cpus=1)
 os.environ["RAY_ADDRESS"] = cluster.address
 train = ["train", sys.argv[1], "--out", sys.argv[2], "--engine", "ray", "--workers"]
 try:
-    print("codes", main([*train, "3"]), main([*train, "2"]), main([*train, "2"]))
+    codes = [main([*train, "3"])]
+    threading.Thread(target=stop_after, args=(3, Path(sys.argv[2]) / "metrics.jsonl"), daemon=True).start()
+    codes += [main([*train, "2"]), main([*train, "2", "--resume"])]
+    print("codes", *codes)
 finally:
     cluster.shutdown()
 """
 
 
 def test_two_workers_of_a_ray_cluster_train_what_one_process_trains(recipe: Recipe, whole: Run, tmp_path: Path) -> None:
-    """First too many workers, then two, then a second beginning of the same run: what is wrong comes back as ours."""
+    """First too many workers, then two that Ctrl-C stops here, then two that go on: what comes back is ours."""
     if importlib.util.find_spec("ray") is None:  # importing it here would change this process
         pytest.skip("Ray is not installed")
     save_recipe(recipe, tmp_path / "recipe.toml")
@@ -184,8 +205,8 @@ def test_two_workers_of_a_ray_cluster_train_what_one_process_trains(recipe: Reci
             check=False,
             env=environment() | {"RAY_TMPDIR": folder},
         )
-    assert "codes 2 0 2" in done.stdout, done.stderr
+    assert "codes 2 3 0" in done.stdout, done.stderr
     assert "the cluster has 2 CPUs for 3 workers" in done.stderr
-    assert "has already begun" in done.stderr
+    assert "--resume" in done.stderr
     assert f"step {STEPS}" in done.stderr  # what the main worker tells comes to the screen here
     same_run(run, whole)

@@ -10,8 +10,10 @@ import torch
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.table import as_table
+from whispertune.model import loss as loss_module
 from whispertune.model.load import ModelFolder
 from whispertune.model.loss import SummedLoss
+from whispertune.model.parameters import Choice, prepare
 from whispertune.recipe_file import parse_recipe
 from whispertune.service import read_data
 from whispertune.train.loop import fine_tune
@@ -20,6 +22,7 @@ from whispertune.train.run import Run
 from whispertune.train.splits import TokenCounter
 from whispertune.train.supply import TableSupply
 from whispertune.windows.batches import Batch, LoadedWindow, collate, load_window
+from whispertune.windows.labels import IGNORE
 from whispertune.windows.pack import Limits
 
 
@@ -67,3 +70,76 @@ def test_step_1_of_a_run_against_transformers(
     step = next(json.loads(line) for line in run.metrics.read_text().splitlines())
     assert step["windows"] == 4
     assert step["loss"] == pytest.approx(float(theirs), abs=1e-4)
+
+
+MEL = torch.randn(2, 80, 200, generator=torch.Generator().manual_seed(1))
+TOKENS = torch.randint(0, 50_000, (2, 30), generator=torch.Generator().manual_seed(2))
+
+
+def gradients(module: SummedLoss, targets: torch.Tensor = TOKENS) -> tuple[float, list[torch.Tensor]]:
+    """Loss and gradients of one backward pass."""
+    module.zero_grad()
+    loss = module(MEL, TOKENS, targets)
+    loss.backward()
+    return loss.item(), [value.grad for value in module.parameters() if value.grad is not None]
+
+
+def test_smoothing_spreads_what_is_aimed_at_and_nothing_else(tiny: ModelFolder) -> None:
+    targets = TOKENS.clone()
+    targets[:, ::3] = IGNORE
+    model = tiny.load()
+    module = SummedLoss(model, label_smoothing=0.1)
+    with torch.no_grad():
+        logits = model(torch.nn.functional.pad(MEL, (0, 2800)), decoder_input_ids=TOKENS).logits
+        loss = module(torch.nn.functional.pad(MEL, (0, 2800)), TOKENS, targets)
+    logs = torch.log_softmax(logits, -1)[targets != IGNORE]
+    aimed = logs.gather(1, targets[targets != IGNORE][:, None])
+    assert loss.item() == pytest.approx(float(-0.9 * aimed.sum() - 0.1 * logs.mean(1).sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 30, 59])
+def test_logits_in_chunks_change_nothing(tiny: ModelFolder, tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = SummedLoss(tiny.load(), label_smoothing=0.1)
+    whole, expected = gradients(module)
+    monkeypatch.setattr(loss_module, "CHUNK_TOKENS", tokens)
+    chunked, found = gradients(module)
+    assert chunked == pytest.approx(whole, rel=1e-6)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_a_batch_without_targets_has_a_gradient_of_zeros(tiny: ModelFolder) -> None:
+    """A rank may have nothing to learn from, while the others wait for its gradients."""
+    module = SummedLoss(tiny.load())
+    loss, found = gradients(module, torch.full_like(TOKENS, IGNORE))
+    assert loss == 0
+    assert len(found) == sum(value.requires_grad for value in module.parameters())
+    assert not any(value.any() for value in found)
+
+
+@pytest.mark.parametrize("freeze", [("encoder",), ("encoder.conv*", "encoder.layers.0")])
+def test_kept_states_stand_in_for_the_mel(freeze: tuple[str, ...], tiny: ModelFolder) -> None:
+    model = tiny.load(dropout=0.1)
+    prepare(model, Choice(freeze=freeze))
+    module = SummedLoss(model, "bfloat16").train()
+    states = module.prefix(MEL)
+    assert states.dtype == torch.bfloat16
+    assert torch.equal(states, module.prefix(MEL))
+    torch.manual_seed(0)
+    from_mel = module(MEL, TOKENS, TOKENS)
+    torch.manual_seed(0)
+    from_states = module(None, TOKENS, TOKENS, states)
+    from_states.backward()
+    assert from_states.item() == pytest.approx(from_mel.item(), rel=1e-3)
+    trained = [value for value in module.parameters() if value.requires_grad]
+    assert all(value.grad is not None for value in trained)
+    with pytest.raises(ValueError, match="mel or states"):
+        module(None, TOKENS, TOKENS)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_near(precision: str, tiny: ModelFolder) -> None:
+    expected, _ = gradients(SummedLoss(tiny.load()))
+    loss, found = gradients(SummedLoss(tiny.load(), precision))
+    assert loss == pytest.approx(expected, rel=0.01)
+    assert all(value.dtype == torch.float32 and torch.isfinite(value).all() for value in found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -180,6 +181,25 @@ def test_one_process_is_a_rank_too() -> None:
         assert ranks.rounds([]) == [((), True)]
         with pytest.raises(InputError, match="as it is"):
             ranks.on_main(fails)
+
+
+def test_float16_losses_are_scaled_and_less_so_after_an_overflow() -> None:
+    module, values = torch.nn.Linear(2, 1, bias=False), torch.tensor([[3.0, 4.0]])
+    before = module.weight.detach().clone()
+    with open_ranks() as ranks:
+        wrapped = replace(ranks, precision="float16").wrap(module)
+        optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+        scale = wrapped.scaler.get_scale()
+        wrapped.backward(wrapped(values).sum() * torch.inf)
+        assert not math.isfinite(wrapped.clip(optimizer, 1.0))
+        wrapped.skip()
+        optimizer.zero_grad()
+        assert wrapped.scaler.get_scale() == scale / 2
+        assert torch.equal(module.weight, before)
+        wrapped.backward(wrapped(values).sum())
+        assert wrapped.clip(optimizer, 1.0) == pytest.approx(5.0)
+        wrapped.update(optimizer)
+    torch.testing.assert_close(before - module.weight.detach(), torch.tensor([[0.6, 0.8]]))
 
 
 def fails() -> None:

@@ -233,16 +233,15 @@ def test_killed_again_and_again_also_while_saving_it_ends_as_if_nothing_had_happ
     assert not [path.name for folder in (run.folder, run.checkpoints) for path in folder.glob(".*")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_exits_with_3_and_the_command_it_prints_goes_on(
-    number: signal.Signals, tiny: ModelFolder, noises: Path, tmp_path: Path, whole: Run
+    tiny: ModelFolder, noises: Path, tmp_path: Path, whole: Run
 ) -> None:
     run = Run(tmp_path / "my run")  # a shell has to read it
     save_recipe(recipe_for(tiny, noises), tmp_path / "recipe.toml")
     with Launcher(tmp_path / "told") as launcher:
         process = launcher.start("train", tmp_path / "recipe.toml", "--out", run.folder)
         assert watched(process, some_time_after(run, 3, 0.0))
-        os.kill(process, number)
+        os.kill(process, signal.SIGTERM)
         assert launcher.wait() == 3, launcher.told.read_text()
         told = launcher.told.read_text()
         assert "Traceback" not in told
@@ -306,7 +305,7 @@ def test_on_a_full_disk_it_goes_on_where_the_recipe_says_so_and_says_it_each_tim
 
 
 def broken_sound(folder: Path, broken: set[int], rows: int = 12) -> Path:
-    """Clips of noise; in the broken ones a sample is no number."""
+    """Clips of noise; in the broken ones a sample is so large that its power is infinite."""
     rng = np.random.default_rng(0)
     for split, count in (("train", rows), ("dev", 1)):
         (folder / split).mkdir(parents=True)
@@ -314,7 +313,7 @@ def broken_sound(folder: Path, broken: set[int], rows: int = 12) -> Path:
         for number in range(count):
             samples = rng.normal(0, 0.1, 16_000).astype(np.float32)
             if split == "train" and number in broken:
-                samples[8_000] = np.nan
+                samples[8_000] = 1e30
             soundfile.write(folder / split / f"{number}.wav", samples, 16_000, subtype="FLOAT")
             found.append(json.dumps({"file_name": f"{number}.wav", "text": f"{split} text {number}"}))
         (folder / split / "metadata.jsonl").write_text("\n".join(found))
@@ -350,7 +349,7 @@ def test_a_step_without_a_finite_loss_changes_nothing_and_is_counted_and_named(
     data = broken_sound(tmp_path / "data", {2, 7})
     run, told = Run(tmp_path / "run"), Saved(Run(tmp_path / "run"))
     result = fine_tune(of_broken(tiny, data), run, reporter=told)
-    assert (result.steps, last(run).progress.skipped_steps, last(run).progress.skipped_in_a_row) == (12, 2, 0)
+    assert (result.steps, last(run).progress.skipped_steps) == (12, 2)
     skipped = read_lines(run.skipped)
     assert sorted(each for row in skipped for each in row["segments"]) == ["metadata.jsonl:3", "metadata.jsonl:8"]
     assert {row["loss"] for row in skipped} == {"nan"}
@@ -403,7 +402,7 @@ def test_another_recipe_is_refused_with_the_difference_unless_allowed(
     with pytest.raises(Interrupted):
         fine_tune(before, run, reporter=StopAfter())
     after = recipe_for(tiny, noises, train={"learning_rate": 5e-4, "micro_windows": 2}, checkpoints={"keep": 1})
-    with pytest.raises(InputError, match=r"began otherwise: train.learning_rate was 0.001, is 0.0005$") as refused:
+    with pytest.raises(InputError, match=r"began otherwise: train.learning_rate was 0.001, is 0.0005\n") as refused:
         fine_tune(after, run, resume=True)
     assert "--allow-changes" in str(refused.value)
     assert fine_tune(after, run, resume=True, allow_changes=True).steps == STEPS

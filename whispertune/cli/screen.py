@@ -8,16 +8,28 @@ print_evaluations({"base": base, "tuned": tuned})
 from __future__ import annotations
 
 import json as json_module
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from whispertune.evaluation import Evaluation
 from whispertune.reporting import Reporter, StepReport
+
+
+class Bars(Progress):
+    """Bars, and a line of figures under them, which 100 columns have room for."""
+
+    figures = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.figures:
+            yield Text(self.figures)
 
 
 class Screen(Reporter):
@@ -25,11 +37,10 @@ class Screen(Reporter):
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self.progress = Progress(
+        self.progress = Bars(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,
@@ -45,10 +56,10 @@ class Screen(Reporter):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.progress.stop()
 
-    def _draw(self, what: str, done: float, total: float, note: str = "") -> None:
+    def _draw(self, what: str, done: float, total: float) -> None:
         if what not in self._tasks:
-            self._tasks[what] = self.progress.add_task(what, total=total, note=note)
-        self.progress.update(self._tasks[what], completed=done, total=total, note=note)
+            self._tasks[what] = self.progress.add_task(what, total=total)
+        self.progress.update(self._tasks[what], completed=done, total=total)
         if done >= total:
             self.progress.remove_task(self._tasks.pop(what))
 
@@ -56,16 +67,14 @@ class Screen(Reporter):
         self.console.print(text, soft_wrap=True, markup=False)
 
     def step(self, report: StepReport) -> None:
-        note = (
-            f"loss {report.loss:.3f} · lr {report.learning_rate:.1e} · {report.hours_per_hour:.2f} h speech/h · "
-            f"{_clock(report.seconds_left)} left"
-        )
+        figures = step_figures(report)
         self._tenths, before = int(10 * report.done), self._tenths
         if not self.console.is_terminal and self._tenths > before:
             of_all = f"/{report.total_steps}" if report.total_steps else ""
             epoch = "" if report.epoch is None else f"epoch {report.epoch:.2f} · "
-            self.say(f"step {report.step}{of_all} · {epoch}{note}")
-        self._draw("training", report.step, report.total_steps or round(report.step / max(report.done, 1e-3)), note)
+            self.say(f"step {report.step}{of_all} · {epoch}{figures}")
+        self._draw("training", report.step, report.total_steps or round(report.step / max(report.done, 1e-3)))
+        self.progress.figures = "" if report.done >= 1 else figures
 
     def working(self, what: str, done: int, total: int) -> None:
         self._draw(what, done, total)
@@ -81,9 +90,25 @@ class Screen(Reporter):
         )
 
 
+def step_figures(report: StepReport) -> str:
+    """What matters of a step, in about 100 columns."""
+    parts = [
+        f"loss {report.loss:.3f}",
+        f"lr {report.learning_rate:.1e}",
+        f"grad {report.grad_norm:.2g}",
+        f"{report.hours_per_hour:.3g} h speech/h",
+        f"waiting {100 * report.waiting_share:.0f} %",
+        f"dev {100 * report.evaluating_share:.0f} %",
+        *([f"{report.skipped} skipped"] if report.skipped else []),
+        f"{_clock(report.seconds_left)} left",
+    ]
+    return " · ".join(parts)
+
+
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
+    hours, of_hour = divmod(minutes, 60)
+    return f"{hours}:{of_hour:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def print_json(content: Mapping[str, Any]) -> None:
@@ -112,11 +137,18 @@ def evaluation_table(evaluations: Mapping[str, Evaluation]) -> Table:
         table.add_column(name, justify="right")
     for label, value in ROWS:
         table.add_row(label, *(value(each) for each in evaluations.values()))
-    notes = [f"normaliser: {first.scores.normalizer}", f"decoded by {first.engine}"]
+    notes = [f"normaliser: {first.scores.normalizer}", f"decoded by {first.engine}", _contexts(evaluations)]
     if any(each.biased_by_selection for each in evaluations.values()):
         notes.append("these rows also chose the checkpoint: the tuned figures flatter; give data.test for honest ones")
-    table.caption = "; ".join(notes)
+    table.caption = "; ".join(note for note in notes if note)
     return table
+
+
+def _contexts(evaluations: Mapping[str, Evaluation]) -> str:
+    fit = [name for name, each in evaluations.items() if each.context == "fit"]
+    if not fit:
+        return ""
+    return ("all" if len(fit) == len(evaluations) else ", ".join(fit)) + " on clips cut to what is spoken"
 
 
 def print_evaluations(evaluations: Mapping[str, Evaluation]) -> None:

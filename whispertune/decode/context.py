@@ -25,7 +25,7 @@ Context = Literal["full", "fit"]
 
 CONTEXTS: Final = ("auto", "full", "fit")
 MARK: Final = "whispertune.json"  # in a model folder of any format
-LEAST_FRAMES: Final = 100  # 1 s; a fit clip has silence up to there
+LEAST_FRAMES: Final = 100  # 1 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,10 @@ def choose_context(asked: str, name: str, say: Callable[[str], None]) -> Context
 
 
 def spoken_frames(filled: np.ndarray) -> int:
-    """How many frames of a mel to keep, by which of them are anything but zeros: an even number, 1 s at least.
+    """How many frames of a mel to keep, by which of them are anything but zeros; an even number.
 
     Runtimes fill short mels up to 3,000 frames with zeros; in real ones, silence included, no frame is all zeros.
+    Less than a second is what is left over at the end of a recording: on that alone models invent, so all is kept.
     """
     frames = int(filled.nonzero()[0][-1]) + 1 if filled.any() else 0
-    return min(max(frames + frames % 2, LEAST_FRAMES), len(filled))
+    return min(frames + frames % 2, len(filled)) if frames >= LEAST_FRAMES else len(filled)

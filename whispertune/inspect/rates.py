@@ -40,7 +40,7 @@ def draw_range_test(found: RangeTest) -> str:
     across = Scale(math.log10(found.rates[0]), math.log10(found.rates[-1]), LEFT, RIGHT)
     up = _loss_scale(found)
     suggestion = found.suggestion
-    told = f"{suggestion.rate:.1e} is suggested. {suggestion.why}"
+    told = suggestion.why if suggestion.sure == "none" else f"{suggestion.rate:.1e} is suggested. {suggestion.why}"
     return element(
         "svg",
         element("title", "Learning rate, range test"),

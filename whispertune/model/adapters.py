@@ -7,6 +7,7 @@ They are injected: the model keeps its class and its generate().
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -43,16 +44,15 @@ def add_adapters(
     Raises:
         ModelError: `base_bits` is asked for, and bitsandbytes is not installed.
     """
-    from peft import LoraConfig, inject_adapter_in_model
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
     if base_bits:
         for name in targets:
             _keep_in_bits(model, name, base_bits, device)
         setattr(model, f"is_loaded_in_{base_bits}bit", True)  # what peft looks for
+    from peft import LoraConfig, inject_adapter_in_model  # it loads bitsandbytes too
+
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft divides it, whole or not
+        lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         use_rslora=settings.rslora,
         use_dora=settings.dora,
@@ -60,10 +60,9 @@ def add_adapters(
         task_type=None,
     )
     inject_adapter_in_model(config, model)
-    module: Any
-    for module in model.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False  # to float32, from which autocast would cast it back
+    for name in targets:
+        module: Any = model.get_submodule(name)
+        module.cast_input_dtype_enabled = False  # to float32, from which autocast would cast it back
 
 
 def _keep_in_bits(model: nn.Module, name: str, bits: int, device: str) -> None:
@@ -77,18 +76,21 @@ def _keep_in_bits(model: nn.Module, name: str, bits: int, device: str) -> None:
 
 
 def _in_bits(linear: Any, bits: int) -> Any:
-    try:
-        import bitsandbytes
-    except ImportError as error:
-        raise ModelError(
-            "bitsandbytes is not installed", where="train.base_bits", fix='pip install "whispertune[bits]"'
-        ) from error
+    bnb = _bitsandbytes()
+
+    class Linear8bit(bnb.Linear8bitLt):  # type: ignore[name-defined,misc]
+        """Keeps its scales where peft, reading the weights for DoRA, moves these to the device they are on."""
+
+        def init_8bit_state(self) -> None:
+            scales = self.state.SCB
+            super().init_8bit_state()
+            self.state.SCB = scales if self.state.SCB is None else self.state.SCB
+
     shape = (linear.in_features, linear.out_features, linear.bias is not None)
     weight = linear.weight.detach().clone()
     kept: Any
-    bnb: Any = bitsandbytes.nn
     if bits == 8:
-        kept = bnb.Linear8bitLt(*shape, has_fp16_weights=False)
+        kept = Linear8bit(*shape, has_fp16_weights=False)
         kept.weight = bnb.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
     else:
         kept = bnb.Linear4bit(*shape, quant_type="nf4")
@@ -97,6 +99,17 @@ def _in_bits(linear: Any, bits: int) -> Any:
     if linear.bias is not None:
         kept.bias = nn.Parameter(linear.bias.detach().clone(), requires_grad=False)
     return kept
+
+
+def _bitsandbytes() -> Any:
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for each product on the CPU otherwise
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise ModelError(
+            "bitsandbytes is not installed", where="train.base_bits", fix='pip install "whispertune[bits]"'
+        ) from error
+    return bitsandbytes.nn
 
 
 def merged_weight(layer: Any) -> torch.Tensor:

@@ -108,6 +108,8 @@ class MovingAverage:
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor], step: int) -> None:
+        if UPDATES not in state:  # the run had no average so far; what this one starts from is soon forgotten
+            return
         self.updates = int(state[UPDATES])
         for name, value in self.shadow.items():
             value.copy_(state[name])

@@ -27,7 +27,7 @@ from whispertune.decode.engines import Engine, LiveModel, best_device, live_engi
 from whispertune.errors import RecipeError
 from whispertune.evaluation import Evaluation, Hypothesis, decode_segments, evaluation_of
 from whispertune.evaluation import Progress as Watch
-from whispertune.model.formats.transformers import model_state, write_folder
+from whispertune.model.formats.transformers import write_folder
 from whispertune.model.generation import Generation
 from whispertune.model.load import ModelFolder
 from whispertune.recipe import Recipe
@@ -192,8 +192,8 @@ class DevSet:
         engine = live_engine(self.engine_kind, self._live(model))
         evaluation = self._evaluate(engine, self.subset, f"{what} step {progress.step}", self.contexts[-1])
         value = self.value(evaluation)
-        best = progress.best_value is None or value < progress.best_value
-        if best and self._save_model(model, weights):
+        best = (progress.best_value is None or value < progress.best_value) and self._save_model(model, weights)
+        if best:
             progress.best_step, progress.best_value = progress.step, value
             self._best = evaluation
         progress.evaluated_step = progress.step
@@ -313,7 +313,9 @@ class DevSet:
 
     def _save_model(self, model: WhisperForConditionalGeneration, weights: str, *, must: bool = False) -> bool:
         """Write the weights as the run's model; False where there was no room and the run goes on without."""
-        state = model_state(model)
+        from whispertune.model.parameters import merged_state
+
+        state = merged_state(model)
 
         def write(folder: Path) -> None:
             write_folder(folder, state, self.folder.shape, self.folder.tokenizer_json, self.generation)

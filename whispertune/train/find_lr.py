@@ -163,7 +163,7 @@ def suggest(rates: Array, losses: Array, default: float) -> Suggestion:
     noise = losses - smoothed
     steepest, lowest = _corners(smoothed, slopes)
     usual = 1.4826 * float(np.median(np.abs(noise)))  # its standard deviation, whatever it does where it diverges
-    if smoothed[0] - smoothed[lowest] < LEAST_FALL * usual:
+    if smoothed[0] - smoothed[lowest] <= LEAST_FALL * usual:
         why = "The loss did not fall by more than it varies from step to step: nothing speaks against the default."
         return Suggestion(default, "none", default, default, None, None, why)
     signs = keyed_rng(0, "find-lr").choice([-1.0, 1.0], (RESAMPLED, len(losses)))

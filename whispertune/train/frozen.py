@@ -6,7 +6,8 @@
     with StateCache(root, width, weights, limit_bytes) as cache:
         cache.told(needed)                                             # "what the frozen encoder gives takes ..."
         feed = Feed(..., store=cache)                                  # windows come with states where it has them
-        batch = with_states(module, part, batch, cache)                # and the others get theirs
+        frozen = FrozenPrefix(encoder, n_mels, "bfloat16", "cpu", cache)
+        step = replace(step, windows=frozen.fill(step.windows))        # and the others get theirs
 
 States are rounded to bfloat16 when they are computed, and those of a window do not depend on the others in its batch:
 so it makes no difference which of them were kept. A window is known by what is heard in it: the
@@ -33,8 +34,8 @@ from whispertune.data.segments import Embedded, Held, Joined, Recording
 from whispertune.model.cache import cache_folder
 from whispertune.train.plan import Plan, PlanSettings
 from whispertune.train.state_files import ITEM_BYTES, KEY_BYTES, StateFiles, folder_bytes, silent
-from whispertune.windows.batches import STEP_SAMPLES, Batch, LoadedWindow, PlannedWindow, fit_samples
-from whispertune.windows.features import WINDOW_SAMPLES
+from whispertune.windows.batches import STEP_SAMPLES, LoadedWindow, PlannedWindow, fit_samples
+from whispertune.windows.features import WINDOW_SAMPLES, log_mel
 from whispertune.windows.pack import WINDOW_S, Piece
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ VERSION = 1  # of what is kept; raise it where the same audio would give other s
 DISK_SHARE = 0.5  # of what is free on the disk: checkpoints need room too
 REMEMBERED = 4096  # windows that were asked for and may come to be written
 MEASURED_STEPS = 200  # of the plan, to tell how much will be kept
+TOGETHER_FRAMES = 4 * 3_000  # of mel in one forward pass, without gradients
 
 
 def states_folder() -> Path:
@@ -242,21 +244,49 @@ def _all_samples(pieces: Sequence[Piece], settings: PlanSettings) -> list[int]:
 # --- computing what is not kept --------------------------------------------------------------------------------
 
 
-def with_states(module: Any, part: Sequence[LoadedWindow], batch: Batch, cache: StateCache) -> Batch:
-    """The batch with states instead of a mel; those that had to be computed are kept.
+class FrozenPrefix:
+    """Computes the states of windows that came without, each at its own length."""
 
-    Args:
-        module: a `SummedLoss`, or whatever has its `prefix`.
-        part: the windows of the batch, none padded to the length of another (`LoadedStep.parts` sees to that), and
-            none augmented: its states are those of what was heard this once.
-        batch: from `collate`.
-        cache: where they are kept, unless a stretch of the window did not decode.
-    """
-    if batch.mel is None:
-        return batch
-    assert not any(window.masks for window in part), "what is augmented is not kept"
-    states = module.prefix(batch.mel)  # bfloat16, (windows, frames / 2, width)
-    for window, own in zip(part, states, strict=True):
-        if window.planned is not None and not window.problems:
-            cache.write(window.planned, own)
-    return replace(batch, mel=None, states=states)
+    def __init__(self, encoder: Any, n_mels: int, precision: str, device: str, cache: StateCache | None) -> None:
+        """`encoder` is from `swap_encoder`, with `frozen_layers` set."""
+        self.encoder, self.n_mels, self.device, self.cache = encoder, n_mels, device, cache
+        self.precision = precision
+
+    def fill(self, windows: Sequence[LoadedWindow]) -> tuple[LoadedWindow, ...]:
+        """The same windows in the same order, all of them with states instead of audio.
+
+        What is computed is kept, unless a stretch of the window did not decode.
+        """
+        found = list(windows)
+        for rows in _groups(windows):
+            for row, states in zip(rows, self._states([windows[row] for row in rows]), strict=True):
+                window = windows[row]
+                assert not window.masks, "what is augmented is not kept"
+                found[row] = replace(window, audio=None, states=bits(states))
+                if self.cache is not None and window.planned is not None and not window.problems:
+                    self.cache.write(window.planned, states)
+        return tuple(found)
+
+    def _states(self, windows: Sequence[LoadedWindow]) -> torch.Tensor:  # bfloat16, (windows, frames / 2, width)
+        import torch
+
+        audio = torch.from_numpy(np.stack([window.audio for window in windows if window.audio is not None]))
+        dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.precision)
+        mel = log_mel(audio.to(self.device), self.n_mels)  # in float32: not under autocast
+        with torch.no_grad(), torch.autocast(torch.device(self.device).type, dtype=dtype, enabled=dtype is not None):
+            states: torch.Tensor = self.encoder.prefix(mel)
+        return states.to(torch.bfloat16)
+
+
+def _groups(windows: Sequence[LoadedWindow]) -> list[list[int]]:
+    """Rows of windows with audio, those of one length together: none is padded."""
+    by_length: dict[int, list[int]] = {}
+    for row, window in enumerate(windows):
+        if window.states is None:
+            by_length.setdefault(window.frames, []).append(row)
+    sizes = {frames: max(1, TOGETHER_FRAMES // frames) for frames in by_length}
+    return [
+        rows[first : first + sizes[frames]]
+        for frames, rows in by_length.items()
+        for first in range(0, len(rows), sizes[frames])
+    ]

@@ -141,9 +141,8 @@ def fine_tune(
                 try:
                     evaluation = measured(partial(dev.evaluate, whisper_of(wrapped), extent, progress))
                     if average is not None:
-                        value = dev.value(evaluation)
-                        ranks.on_main(partial(average.evaluated, progress.step, value, wrapped.inner))
-                        if average.due(last=ended):
+                        ranks.on_main(partial(state.evaluated, progress.step, dev.value(evaluation)))
+                        if ranks.on_main(partial(average.due, last=ended)):
                             with average.applied(wrapped.inner):
                                 measured(partial(dev.evaluate, whisper_of(wrapped), extent, progress, "average"))
                     ranks.on_main(partial(journal.evaluation, progress.step, evaluation))

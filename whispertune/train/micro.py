@@ -151,7 +151,8 @@ def find_seconds(
             limit = windows - 1
             break
         tries.append((windows, memory.spent()))
-        if windows == most or _forecast(tries, min(2 * windows, most)) > usable:
+        known = len(tries) > 1  # one try does not tell what is fixed from what grows
+        if windows == most or (known and _forecast(tries, min(2 * windows, most)) > usable):
             break
         windows = min(2 * windows, most)
     while limit > 1 and _forecast(tries, limit) > usable:

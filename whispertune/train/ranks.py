@@ -182,6 +182,9 @@ class Ranks:
         """
         if self.sharded and train.base_bits:
             raise RecipeError("FSDP cannot shard a base in few bits", where="train.base_bits", fix="train with DDP")
+        if self.sharded and train.average in ("last", "best"):
+            fix = 'take average = "ema", or train with DDP'
+            raise RecipeError("FSDP cannot average kept weights", where="train.average", fix=fix)
         if self.sharded and train.optimizer == "adamw8bit":
             fix = 'take optimizer = "adamw", or train with DDP'
             raise RecipeError("FSDP cannot shard the 8-bit optimizer", where="train.optimizer", fix=fix)

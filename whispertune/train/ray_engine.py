@@ -33,7 +33,13 @@ POLL_S: Final = 0.3
 
 
 def fine_tune_on_ray(
-    recipe: Recipe, run: Run, *, workers: int, resume: bool = False, reporter: Reporter | None = None
+    recipe: Recipe,
+    run: Run,
+    *,
+    workers: int,
+    resume: bool = False,
+    allow_changes: bool = False,
+    reporter: Reporter | None = None,
 ) -> TrainingResult:
     """Run a recipe with so many workers of the Ray cluster that RAY_ADDRESS names, or of the one that runs here.
 
@@ -44,7 +50,8 @@ def fine_tune_on_ray(
     with _cluster() as ray:
         scaling = _scaling(ray.nodes(), workers)
         line = ray.remote(num_cpus=0)(_Line).remote()
-        job = {"recipe": recipe, "run": Run(run.folder.resolve()), "resume": resume, "line": line, "cwd": os.getcwd()}
+        how = {"resume": resume, "allow_changes": allow_changes}
+        job = {"recipe": recipe, "run": Run(run.folder.resolve()), "how": how, "line": line, "cwd": os.getcwd()}
         fit = _Fit(job, scaling)
         with StopRequest() as stop:
             stop.listen()
@@ -140,7 +147,7 @@ def _work(job: dict[str, Any]) -> None:
     threading.Thread(target=_watch, args=(line, stop), daemon=True).start()
     reporter = _forwarding(line) if rank == 0 else Reporter()
     try:
-        result = fine_tune(job["recipe"], job["run"], resume=job["resume"], reporter=reporter, stop=stop)
+        result = fine_tune(job["recipe"], job["run"], **job["how"], reporter=reporter, stop=stop)
     except WhispertuneError as error:
         if not isinstance(error, RankLostError):
             ray.get(line.end.remote(rank, None, portable(error, rank)))

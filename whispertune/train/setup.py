@@ -22,7 +22,7 @@ from whispertune.model.parameters import Choice, Parameters, prepare
 from whispertune.recipe import Recipe, Train
 from whispertune.reporting import Reporter
 from whispertune.train.frozen import FrozenPrefix, StateCache, needed_bytes, states_folder, weights_key
-from whispertune.train.micro import CPU_WINDOWS, MicroBatch
+from whispertune.train.micro import CPU_WINDOWS, CudaMemory, MicroBatch, find_seconds, full_batch
 from whispertune.train.mixture import count_windows, make_plan
 from whispertune.train.optimizers import make_optimizer
 from whispertune.train.plan import Plan
@@ -34,12 +34,15 @@ from whispertune.train.state_files import prune
 from whispertune.train.step import Stepper
 from whispertune.train.wrapped import Wrapped
 from whispertune.windows.augment import Augmenter, AugmentSettings
+from whispertune.windows.labels import MAX_INPUTS
 from whispertune.windows.pack import WINDOW_S, Limits
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
 Say = Callable[[str], None]
+
+MOMENTS_BYTES = 8  # of AdamW, a trained weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ def make_stepper(
     """The optimizer and all that a step takes. Made when the model is on its device."""
     settings, ranks, shape = recipe.train, wrapped.ranks, data.folder.shape
     optimizer = make_optimizer(wrapped.inner.named_parameters(), settings.optimizer, model.peak, settings.weight_decay)
-    micro = MicroBatch(WINDOW_S * (settings.micro_windows or CPU_WINDOWS), say, ranks=ranks.count)
+    micro = MicroBatch(_micro_seconds(recipe, shape.n_mels, model, wrapped), say, ranks=ranks.count)
     frozen = None
     if cache is not None:
         frozen = FrozenPrefix(model.whisper.model.encoder, shape.n_mels, ranks.precision, str(ranks.device), cache)
@@ -162,3 +165,23 @@ def make_stepper(
         max_grad_norm=settings.max_grad_norm,
         frozen=frozen,
     )
+
+
+def _micro_seconds(recipe: Recipe, n_mels: int, model: Model, wrapped: Wrapped) -> float:
+    """Seconds of audio in one forward pass: what the recipe says, or on a GPU what memory allows."""
+    settings, ranks = recipe.train, wrapped.ranks
+    if settings.micro_windows is not None:
+        return WINDOW_S * settings.micro_windows
+    if ranks.device.type != "cuda" or ranks.sharded:  # sharded ranks would have to try in step
+        return WINDOW_S * CPU_WINDOWS
+
+    def attempt(seconds: float) -> None:
+        batch = full_batch(seconds, n_mels, MAX_INPUTS, str(ranks.device))
+        with wrapped.exchanging(False):
+            wrapped.backward(wrapped(batch.mel, batch.inputs, batch.targets))
+        wrapped.inner.zero_grad()
+
+    wrapped.inner.train()
+    most_s = WINDOW_S * (settings.step_windows or settings.segments_a_step or 1)
+    found = find_seconds(attempt, CudaMemory(), most_s, reserve_bytes=MOMENTS_BYTES * model.parameters.trained)
+    return -float(ranks.most(-round(found)))  # what the smallest can take

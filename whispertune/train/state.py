@@ -59,6 +59,16 @@ class TrainingState:
         whole = sum(4 * value.numel() for value in values)
         self.saver.preflight(trained, whole, copies=3 if self.average is None else 4)
 
+    def evaluated(self, step: int, value: float) -> None:
+        """Hand evaluated weights to what averages them; for the main rank alone.
+
+        Raises:
+            TrainingError: the disk is full and the recipe says to stop then.
+        """
+        if self.average is not None:
+            with self.saver.room("weights to average"):
+                self.average.evaluated(step, value, self.wrapped.inner)
+
     def restore(self) -> Progress | None:
         """Go on as the newest valid checkpoint was; None where there is none, and nothing has changed then.
 

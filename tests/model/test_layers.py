@@ -1,0 +1,141 @@
+"""Layers and attention: transformers' numbers in every precision, rows that skip, and what is computed twice."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from whispertune.model import attention
+from whispertune.model.layers import layers_of, set_stochastic_depth
+from whispertune.model.load import ModelFolder
+from whispertune.model.loss import SummedLoss
+from whispertune.model.parameters import Choice, prepare
+
+MEL = torch.randn(2, 80, 400, generator=torch.Generator().manual_seed(1))
+TOKENS = torch.randint(0, 50_000, (2, 9), generator=torch.Generator().manual_seed(2))
+
+
+def gradients(module: nn.Module, seed: int = 0, mel: torch.Tensor = MEL) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of one backward pass."""
+    module.zero_grad()
+    torch.manual_seed(seed)
+    loss = module.train()(mel, TOKENS, TOKENS)
+    loss.backward()
+    found = {name: value.grad.clone() for name, value in module.named_parameters() if value.grad is not None}
+    return loss.item(), found
+
+
+def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], share: float = 1e-5) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert (value - other[name]).norm() <= share * max(1.0, float(value.norm())), name
+
+
+@pytest.mark.parametrize(("precision", "share"), [("float32", 1e-4), ("bfloat16", 0.05)])
+def test_gradients_are_those_of_transformers(base: ModelFolder, precision: str, share: float) -> None:
+    mel = torch.randn(1, 80, 3000)
+    theirs = base.load()
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        logits = theirs(mel, decoder_input_ids=TOKENS[:1]).logits
+    loss = F.cross_entropy(logits[0].float(), TOKENS[0], reduction="sum")
+    loss.backward()
+    module = SummedLoss(base.load(), precision)
+    ours = module(mel, TOKENS[:1], TOKENS[:1])
+    ours.backward()
+    assert ours.item() == pytest.approx(loss.item(), rel=1e-3)
+    grads = {name: value.grad for name, value in theirs.named_parameters() if value.grad is not None}
+    assert_close(grads, {name: value.grad for name, value in module.model.named_parameters() if name in grads}, share)
+
+
+@pytest.mark.parametrize(("length", "source"), [(30, 30), (5, 40), (40, 5), (1, 1)])
+def test_attention_in_blocks_is_attention(length: int, source: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "BLOCK_SCORES", 1000)  # several blocks, the last one smaller
+    torch.manual_seed(0)
+    exact = [torch.randn(3, 4, size, 8, dtype=torch.double) for size in (length, source, source)]
+    exact = [tensor.bfloat16().double().requires_grad_() for tensor in exact]
+    ours = [tensor.detach().bfloat16().requires_grad_() for tensor in exact]
+    gradient = torch.randn(3, 4, length, 8).bfloat16()
+    expected = F.scaled_dot_product_attention(*exact, scale=0.5)
+    expected.backward(gradient.double())
+    mixed = attention._Blocked.apply(*ours, 0.5)
+    mixed.backward(gradient)
+    assert (mixed - expected).norm() < 0.01 * expected.norm()
+    for tensor, reference in zip(ours, exact, strict=True):
+        size = max(1.0, float(reference.grad.norm()))  # of one key alone the scores learn nothing
+        assert (tensor.grad - reference.grad).norm() < 0.01 * size
+
+
+def test_the_chance_to_be_skipped_grows_with_depth(tiny: ModelFolder) -> None:
+    module = SummedLoss(tiny.load(), stochastic_depth=0.5)
+    assert [layer.skip_chance for layer in layers_of(module.model)] == [0.25, 0.5, 0.25, 0.5]
+    assert gradients(module, seed=1)[0] == gradients(module, seed=1)[0]
+    assert gradients(module, seed=1)[0] != gradients(module, seed=2)[0]
+    module.eval()
+    assert module(MEL, TOKENS, TOKENS).item() == SummedLoss(tiny.load()).eval()(MEL, TOKENS, TOKENS).item()
+
+
+def test_rows_skip_a_layer_one_by_one(tiny: ModelFolder) -> None:
+    module = SummedLoss(tiny.load(), stochastic_depth=0.5)
+    layer = module.model.model.encoder.layers[1].train()
+    hidden = torch.randn(1, 6, 16).expand(400, 6, 16)
+    torch.manual_seed(0)
+    skipped = (layer(hidden) == hidden).all(dim=2).all(dim=1)
+    assert 150 < int(skipped.sum()) < 250
+    assert torch.equal(layer.kept(hidden).unique(), torch.tensor([0.0, 2.0]))  # as much in the mean as without
+
+
+def test_what_every_row_skips_has_a_gradient_all_the_same(tiny: ModelFolder) -> None:
+    """Of zeros: data parallel training waits for the gradient of each parameter."""
+    module = SummedLoss(tiny.load())
+    set_stochastic_depth(module.model, 0.999999)
+    _, found = gradients(module)
+    assert found.keys() == {name for name, value in module.named_parameters() if value.requires_grad}
+    assert not found["model.model.encoder.layers.1.fc1.weight"].any()
+    assert found["model.model.encoder.conv1.weight"].any()
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "frozen"])
+def test_activations_computed_twice_give_the_same_gradients(tiny: ModelFolder, method: str) -> None:
+    freeze = ("encoder.conv*", "encoder.layers.0") if method == "frozen" else ()
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(3)
+        model = tiny.load(dropout=0.2)
+        prepare(model, Choice(method="lora" if method == "lora" else "full", freeze=freeze))
+        for name, value in model.named_parameters():
+            if "lora_B" in name:
+                nn.init.normal_(value)
+        found.append(gradients(SummedLoss(model, stochastic_depth=0.3, checkpointing=checkpointing)))
+    assert found[0][0] == found[1][0]
+    assert_close(found[0][1], found[1][1])
+
+
+def test_layers_that_learn_keep_their_inputs_alone(tiny: ModelFolder) -> None:
+    """What is kept for the backward pass shrinks."""
+    kept = []
+    for checkpointing in (False, True):
+        module = SummedLoss(tiny.load(), checkpointing=checkpointing).train()
+        sizes: list[int] = []
+
+        def note(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            module.model.model.encoder(MEL)
+        kept.append(sum(sizes))
+    assert kept[1] < kept[0] / 2
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_compiled_layers_give_the_same(tiny: ModelFolder) -> None:
+    compiled, plain = SummedLoss(tiny.load(), compiled=True), SummedLoss(tiny.load())
+    for frames in (200, 400, 320):  # after the second length, lengths are no longer compiled in
+        loss, found = gradients(compiled, mel=MEL[:, :, :frames])
+        expected, theirs = gradients(plain, mel=MEL[:, :, :frames])
+        assert loss == pytest.approx(expected, rel=1e-5)
+        assert_close(found, theirs, 1e-3)
