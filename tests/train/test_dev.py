@@ -88,10 +88,10 @@ def disturbed(folder: ModelFolder, seed: int) -> Any:
     import torch
 
     model = folder.load()
-    torch.manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for value in model.parameters():
-            value.add_(torch.randn_like(value) * 0.3)
+            value.add_(torch.randn(value.shape, generator=random) * 0.3)
     return model
 
 

@@ -67,3 +67,10 @@ def test_a_run_that_is_stopped_is_measured_too(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), Meter(Tracking(price_per_hour=1.0), tmp_path, resumed=False):
         raise KeyboardInterrupt
     assert (tmp_path / FILE).exists()
+
+
+def test_one_process_of_many_measures(tmp_path: Path) -> None:
+    with Meter(Tracking(emissions=True, price_per_hour=1.0), tmp_path, resumed=False, main=False) as meter:
+        pass
+    assert meter.footprint.energy_kwh is None
+    assert not list(tmp_path.iterdir())

@@ -82,7 +82,7 @@ def uninterrupted(tiny: ModelFolder, noises: Path, tmp_path_factory: pytest.Temp
     return run
 
 
-@pytest.mark.parametrize("step", range(1, STEPS))
+@pytest.mark.parametrize("step", [2, 3, 5])  # saved anyway; evaluated; neither
 def test_stopped_and_resumed_is_the_same_run(
     step: int, uninterrupted: Run, tiny: ModelFolder, noises: Path, tmp_path: Path
 ) -> None:

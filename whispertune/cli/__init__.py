@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 the work failed; 2 the input or the recipe is wrong; 3 sto
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(given, standalone_mode=False)
     except WhispertuneError as error:
+        if _told_by_another(error):
+            return error.exit_code
         return _fail(str(error), error.exit_code, error if debug else None)
     except BrokenPipeError:  # whoever read our output has enough
         sys.stderr.close()
@@ -61,6 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         return _other(error, debug)
     return _fail("stopped", INTERRUPTED, None) if code == TYPER_INTERRUPTED else int(code or 0)
+
+
+def _told_by_another(error: WhispertuneError) -> bool:
+    """Whether this is one of several processes that train together, and the main one says the same."""
+    if os.environ.get("RANK", "0") == "0":
+        return False
+    from whispertune.train.ranks import RankLostError
+
+    return not isinstance(error, RankLostError)
 
 
 def _other(error: Exception, debug: bool) -> int:

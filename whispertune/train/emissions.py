@@ -34,7 +34,7 @@ class Footprint:
     """What all sessions of a run used up; None is what was not asked for or cannot be known."""
 
     seconds: float  # from start to end, evaluations and waiting included
-    energy_kwh: float | None = None  # of the whole machine
+    energy_kwh: float | None = None  # of the main process's machine, all of it
     co2_kg: float | None = None
     cost: float | None = None
     currency: str | None = None
@@ -66,15 +66,15 @@ class Footprint:
 class Meter:
     """Measures one session, and adds it to those before it."""
 
-    def __init__(self, tracking: Tracking, folder: Path, *, resumed: bool) -> None:
-        """Check that what is asked for can be had; nothing is measured yet.
+    def __init__(self, tracking: Tracking, folder: Path, *, resumed: bool, main: bool = True) -> None:
+        """Check that what is asked for can be had; nothing is measured yet, and never on any but the `main` process.
 
         Raises:
             RecipeError: codecarbon is not installed, or does not know the country.
         """
         if tracking.emissions:
             _check(tracking.country)
-        self._tracking, self._path = tracking, folder / FILE
+        self._tracking, self._path, self._main = tracking, folder / FILE, main
         self._before = _read(self._path) if resumed else None
         self._codecarbon: Any = None
         self._start = time.perf_counter()
@@ -82,7 +82,7 @@ class Meter:
 
     def __enter__(self) -> Meter:
         self._start = time.perf_counter()
-        if self._tracking.emissions:
+        if self._tracking.emissions and self._main:
             self._codecarbon = _open(self._tracking.country)
             self._codecarbon.start()
         return self
@@ -105,7 +105,7 @@ class Meter:
             None if price is None else self._tracking.currency,
             method,
         )
-        if energy_kwh is not None or price is not None:
+        if self._main and (energy_kwh is not None or price is not None):
             self._path.write_text(json.dumps(asdict(self.footprint), indent=2) + "\n", encoding="utf-8")
         return self.footprint
 

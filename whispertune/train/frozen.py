@@ -10,9 +10,9 @@
         step = replace(step, windows=frozen.fill(step.windows))        # and the others get theirs
 
 States are rounded to bfloat16 when they are computed, and those of a window do not depend on the others in its batch:
-so it makes no difference which of them were kept. A window is known by what is heard in it: the
-recordings (files by path, size and time of change; bytes by their content), the stretches of them, where they stand,
-how fast they play. Its texts, timestamps and prompts do not matter.
+so it makes no difference which of them were kept. A window is known by what is heard in it: the recordings (files,
+and those that rows lie in, by path, size and time of change; bytes that came with a row by their content), the
+stretches of them, where they stand, how fast they play. Its texts, timestamps and prompts do not matter.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from whispertune.model.loss import SummedLoss
 from whispertune.model.parameters import Choice, Parameters, prepare
 from whispertune.recipe import Recipe, Train
 from whispertune.reporting import Reporter
+from whispertune.train.allocator import keep_freed_memory
 from whispertune.train.frozen import FrozenPrefix, StateCache, needed_bytes, states_folder, weights_key
 from whispertune.train.micro import CPU_WINDOWS, CudaMemory, MicroBatch, find_seconds, full_batch
 from whispertune.train.mixture import count_windows, make_plan
@@ -90,6 +91,8 @@ def open_model(recipe: Recipe, data: Data, ranks: Ranks) -> Model:
         RecipeError: a pattern that matches nothing, or nothing left to train.
     """
     settings = recipe.train
+    if ranks.device.type == "cpu":
+        keep_freed_memory()
     whisper = data.folder.load(settings.dropout)
     parameters = prepare(whisper, _choice(settings), str(ranks.device))
     module = SummedLoss(
