@@ -142,7 +142,7 @@ def test_without_evaluations_the_last_weights_are_the_model(
 def test_a_run_that_trains_both_contexts_measures_both(
     started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, noises: Path
 ) -> None:
-    devset, notes = started(windows={"fit_share": 0.5})
+    devset, notes = started(windows={"fit_share": 0.5}, evaluation={"times": 3, "verify_clips": 0})
     assert devset.base().context == "full"  # the only one that it knows
     progress = Progress(step=5)
     found = devset.evaluate(disturbed(tiny, 5), EXTENT, progress)

@@ -154,8 +154,12 @@ def best_device() -> str:
 
 def _whisper(path: str, **options: Any) -> Any:
     import ctranslate2
+    import torch
 
-    return ctranslate2.models.Whisper(path, intra_threads=_threads(), **_device(), **options)
+    before = torch.get_num_threads()
+    whisper = ctranslate2.models.Whisper(path, intra_threads=_threads(), **_device(), **options)
+    torch.set_num_threads(before)  # both use one OpenMP: a run that goes on without this engine would round otherwise
+    return whisper
 
 
 def _threads() -> int:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
 
+OUTLIER = 6.0  # inputs beyond it are multiplied as they are, the others in 8 bits (Dettmers et al., 2022)
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterSettings:
     """Of LoRA (Hu et al., 2021), rsLoRA (Kalajdzievski, 2023) and DoRA (Liu et al., 2024)."""
@@ -90,7 +93,7 @@ def _in_bits(linear: Any, bits: int) -> Any:
     weight = linear.weight.detach().clone()
     kept: Any
     if bits == 8:
-        kept = Linear8bit(*shape, has_fp16_weights=False)
+        kept = Linear8bit(*shape, has_fp16_weights=False, threshold=OUTLIER)
         kept.weight = bnb.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
     else:
         kept = bnb.Linear4bit(*shape, quant_type="nf4")

@@ -52,10 +52,10 @@ class WhisperEncoder(modeling_whisper.WhisperEncoder):  # type: ignore[misc]
 
     def rest(self, states: torch.Tensor) -> torch.Tensor:
         """From the frozen layers' states to those the decoder reads."""
+        states = states.to(self.layer_norm.weight.dtype)  # kept ones come in bfloat16; layers add to float32
         if self.frozen_layers > len(self.layers):
             return states
-        # layers add to float32; kept states come in bfloat16
-        return self._through(states.to(self.layer_norm.weight.dtype), self.frozen_layers)
+        return self._through(states, self.frozen_layers)
 
     def train(self, mode: bool = True) -> WhisperEncoder:
         """Set the mode of all but the frozen layers, which stay without dropout and checkpointing."""

@@ -55,7 +55,12 @@ class Journal:
         progress.seconds_training += seconds
         progress.seconds_waiting += drawn.waited_seconds
         try:
-            self.skipped.of_step(progress, gradients.loss, gradients.norm, ids)
+            if gradients.overflowed:
+                self.tell.say(
+                    f"step {progress.step}: the float16 gradients overflowed; their scale is halved, no update"
+                )
+            else:
+                self.skipped.of_step(progress, gradients.loss, gradients.norm, ids)
         finally:
             report = step_report(drawn, progress, extent, gradients, rate, seconds)
             with self.saver.room(self.run.metrics.name):

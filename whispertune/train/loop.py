@@ -74,7 +74,7 @@ def fine_tune(
         # --- data: read and checked before anything expensive -----------------------------------------------
         tracking = recipe.tracking
         trackers = Trackers(tracking.to, tracking.project, recipe.name, run.folder, tell.say, main=ranks.main)
-        meter = Meter(tracking, run.folder, resumed=resume)
+        meter = Meter(tracking, run.folder, resumed=resume, main=ranks.main)
         data = read_data(recipe, reader, ranks, tell)
         splits, fingerprints = data.splits, data.splits.fingerprints()
         changes = ranks.on_main(lambda: _begin(run, recipe, fingerprints, resume=resume, allow=allow_changes))
@@ -216,7 +216,8 @@ def fine_tune(
         tuned_fit=tuned_fit,
     )
     if ranks.main:
-        write_json(run.result, result.as_json())
+        with saver.room("result.json", must=True):
+            write_json(run.result, result.as_json())
     return result
 
 

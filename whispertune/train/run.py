@@ -206,6 +206,7 @@ class Run:
             seconds=content["seconds"],
             engine=content["engine"],
             split=content["split"],
+            context=content.get("context", "full"),
             biased_by_selection=content["biased_by_selection"],
         )
 

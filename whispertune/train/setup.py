@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from whispertune.data.audio import AudioReader
+from whispertune.data.keyed import keyed_rng
 from whispertune.data.problems import summary
 from whispertune.model.adapters import AdapterSettings
 from whispertune.model.load import ModelFolder, find_model
@@ -90,10 +91,13 @@ def open_model(recipe: Recipe, data: Data, ranks: Ranks) -> Model:
     Raises:
         RecipeError: a pattern that matches nothing, or nothing left to train.
     """
+    import torch
+
     settings = recipe.train
     if ranks.device.type == "cpu":
         keep_freed_memory()
     whisper = data.folder.load(settings.dropout)
+    torch.manual_seed(int(keyed_rng(recipe.seed, "adapters").integers(2**62)))  # they begin at random
     parameters = prepare(whisper, _choice(settings), str(ranks.device))
     module = SummedLoss(
         whisper,

@@ -57,6 +57,7 @@ class Gradients:
 
     loss: float
     norm: float
+    overflowed: bool = False  # float16 gradients did, which says nothing of the data: their scale is halved
 
     @property
     def finite(self) -> bool:
@@ -105,7 +106,9 @@ class Stepper:
             drawn = replace(drawn, share=share)
         loss = self.micro.run(lambda seconds: self._summed(drawn, index, seconds), undo=self.optimizer.zero_grad)
         (total,) = self.wrapped.ranks.sum(loss)
-        return Gradients(total, self.wrapped.clip(self.optimizer, self.max_grad_norm))
+        norm = self.wrapped.clip(self.optimizer, self.max_grad_norm)
+        overflowed = self.wrapped.scaler.is_enabled() and math.isfinite(total) and not math.isfinite(norm)
+        return Gradients(total, norm, overflowed)
 
     def update(self, rate: float) -> None:
         """One step of the optimizer with this learning rate."""

@@ -1,0 +1,143 @@
+"""Every way to train, as a run that is stopped in the middle and goes on as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from whispertune.errors import Interrupted
+from whispertune.model.load import ModelFolder, find_model
+from whispertune.recipe import Recipe
+from whispertune.recipe_file import parse_recipe
+from whispertune.reporting import Reporter, StepReport
+from whispertune.train.checkpoint import newest_checkpoint
+from whispertune.train.loop import fine_tune
+from whispertune.train.run import Run
+
+STEPS = 6
+
+LORA = {"method": "lora", "lora": {"rank": 4, "alpha": 8, "dropout": 0.1}}
+METHODS: dict[str, dict[str, Any]] = {
+    "lora, moving average": {"train": LORA | {"average": "ema", "ema_decay": 0.5}},
+    "dora beside a frozen encoder": {
+        "train": {"method": "lora", "lora": {"rank": 2, "dora": True}, "freeze": ["encoder"], "epochs": 6},
+    },
+    "frozen first layer, average of the last": {
+        "train": {"freeze": ["encoder.conv*", "encoder.layers.0"], "average": "last", "average_of": 2, "epochs": 6},
+        "evaluation": {"times": 2, "verify_clips": 0},
+    },
+    "muon, average of the best": {
+        "train": {"optimizer": "muon", "schedule": "wsd", "average": "best", "average_of": 2},
+        "evaluation": {"times": 2, "verify_clips": 0},
+    },
+    "regularised": {
+        "train": {"dropout": 0.1, "stochastic_depth": 0.3, "label_smoothing": 0.1, "schedule": "cosine"},
+        "augment": {"time_masks": 2, "frequency_masks": 2, "gain_db": 6.0, "telephone_share": 0.5},
+    },
+    "speeds, little memory": {
+        "augment": {"speed": [0.9, 1.0, 1.1]},
+        "train": {"activation_checkpointing": True, "micro_windows": 1},
+    },
+    "half precision": {"train": {"precision": "float16"}},
+}
+
+
+def recipe_for(tiny: ModelFolder, data: Path, changes: dict[str, Any]) -> Recipe:
+    train = {"epochs": 2, "step_segments": 4, "learning_rate": 1e-3, "precision": "float32"}
+    return parse_recipe(
+        {
+            "model": str(tiny.path),
+            "language": "sv",
+            "data": {"train": [{"source": str(data / "train")}], "dev": [{"source": str(data / "dev")}]},
+            "evaluation": {"times": 1, "verify_clips": 0},
+            "checkpoints": {"every_steps": 2},
+            **{key: value for key, value in changes.items() if key != "train"},
+            "train": train | changes.get("train", {}),
+        }
+    )
+
+
+class StopAfter(Reporter):
+    """Sends the process a real signal when a step is done."""
+
+    def __init__(self, step: int) -> None:
+        self.at = step
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def step(self, report: StepReport) -> None:
+        if report.step == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def lines(run: Run) -> list[dict[str, Any]]:
+    """The metrics without what measures time."""
+    timed = ("second", "hours_per_hour", "_share")
+    return [{k: v for k, v in line.items() if not any(part in k for part in timed)} for line in run.read_metrics()]
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    found = newest_checkpoint(run.checkpoints)
+    assert found is not None
+    assert found.progress.step == STEPS
+    return found.weights()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stopped_and_resumed_is_the_same_run(
+    method: str, tiny: ModelFolder, noises: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHISPERTUNE_CACHE", str(tmp_path / "cache"))
+    recipe = recipe_for(tiny, noises, METHODS[method])
+    whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
+    result = fine_tune(recipe, whole)
+    with pytest.raises(Interrupted):
+        fine_tune(recipe, parts, reporter=StopAfter(3))
+    fine_tune(recipe, parts, resume=True)
+    assert lines(parts) == lines(whole)
+    ours, theirs = weights(parts), weights(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert (parts.model / "model.safetensors").read_bytes() == (whole.model / "model.safetensors").read_bytes()
+    assert result.steps == STEPS
+    assert result.tuned_fit is not None
+    assert all(np.isfinite(line["loss"]) for line in lines(whole) if line["kind"] == "step")
+
+
+def test_only_what_learns_is_kept(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
+    """Checkpoints hold adapters alone; the model that is kept is an ordinary one, merged, and differs from the base."""
+    run = Run(tmp_path / "run")
+    result = fine_tune(recipe_for(tiny, noises, {"train": LORA}), run)
+    kept = weights(run)
+    assert all("lora" in name for name in kept)
+    assert sum(value.numel() for value in kept.values()) == result.parameters_trained < result.parameters
+    before, after = tiny.load().state_dict(), find_model(str(run.folder)).load().state_dict()
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all("proj" in name for name in changed)
+
+
+def test_frozen_states_are_kept_and_used_again(
+    tiny: ModelFolder, noises: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same losses with the cache, without it, and in the run after it; which reads no audio for training."""
+    monkeypatch.setenv("WHISPERTUNE_CACHE", str(tmp_path / "cache"))
+    changes: dict[str, Any] = {"train": {"freeze": ["encoder"], "epochs": 3, "precision": "bfloat16"}}
+    first, second = Run(tmp_path / "first"), Run(tmp_path / "second")
+    told = StopAfter(0)
+    fine_tune(recipe_for(tiny, noises, changes), first, reporter=told)
+    assert any("frozen encoder gives takes" in line for line in told.said)
+    again = StopAfter(0)
+    fine_tune(recipe_for(tiny, noises, changes), second, reporter=again)
+    assert any("there from earlier runs" in line for line in again.said)
+    assert lines(second) == lines(first)
+    assert json.loads((second.folder / "result.json").read_text())["parameters_trained"] > 0
