@@ -35,17 +35,21 @@ def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], s
         assert (value - other[name]).norm() <= share * max(1.0, float(value.norm())), name
 
 
-@pytest.mark.parametrize(("length", "source"), [(30, 30), (5, 40), (40, 5), (1, 1)])
-def test_attention_in_blocks_is_attention(length: int, source: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("length", "source", "causal"), [(30, 30, False), (5, 40, False), (40, 5, False), (1, 1, False), (30, 30, True)]
+)
+def test_attention_in_blocks_is_attention(
+    length: int, source: int, causal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attention, "BLOCK_SCORES", 1000)  # several blocks, the last one smaller
     torch.manual_seed(0)
     exact = [torch.randn(3, 4, size, 8, dtype=torch.double) for size in (length, source, source)]
     exact = [tensor.bfloat16().double().requires_grad_() for tensor in exact]
     ours = [tensor.detach().bfloat16().requires_grad_() for tensor in exact]
     gradient = torch.randn(3, 4, length, 8).bfloat16()
-    expected = F.scaled_dot_product_attention(*exact, scale=0.5)
+    expected = F.scaled_dot_product_attention(*exact, scale=0.5, is_causal=causal)
     expected.backward(gradient.double())
-    mixed = attention._Blocked.apply(*ours, 0.5)
+    mixed = attention._Blocked.apply(*ours, 0.5, causal)
     mixed.backward(gradient)
     assert (mixed - expected).norm() < 0.01 * expected.norm()
     for tensor, reference in zip(ours, exact, strict=True):

@@ -47,6 +47,7 @@ def add_adapters(
     Raises:
         ModelError: `base_bits` is asked for, and bitsandbytes is not installed.
     """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for each product on the CPU otherwise
     if base_bits:
         for name in targets:
             _keep_in_bits(model, name, base_bits, device)
@@ -105,7 +106,6 @@ def _in_bits(linear: Any, bits: int) -> Any:
 
 
 def _bitsandbytes() -> Any:
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for each product on the CPU otherwise
     try:
         import bitsandbytes
     except ImportError as error:
@@ -121,7 +121,7 @@ def merged_weight(layer: Any) -> torch.Tensor:
     Args:
         layer: peft's, with one adapter.
     """
-    base = _base_weight(layer.base_layer)
+    base: torch.Tensor = _base_weight(layer.base_layer)
     (name,) = layer.active_adapters
     scaling = float(layer.scaling[name])
     merged = base + scaling * (_float(layer.lora_B[name].weight) @ _float(layer.lora_A[name].weight))
@@ -131,7 +131,7 @@ def merged_weight(layer: Any) -> torch.Tensor:
     return merged
 
 
-def _base_weight(base: Any) -> torch.Tensor:
+def _base_weight(base: Any) -> Any:
     """The weight under an adapter; peft's own function for it breaks 8-bit layers on the CPU."""
     kind = type(base.weight).__name__
     if kind == "Int8Params":  # rows of integers; the largest of a row is 127

@@ -31,13 +31,15 @@ def attention(
 ) -> torch.Tensor:
     """Scaled dot-product attention, by the kernel that is fastest here; (rows, heads, length, head width)."""
     ours = queries.device.type == "cpu" and queries.dtype == torch.bfloat16 and pays_on_cpu()
-    if ours and not dropout and not causal and not torch.compiler.is_compiling():
-        return _Blocked.apply(queries, keys, values, scale)  # type: ignore[no-any-return,no-untyped-call]
+    if ours and not dropout and not torch.compiler.is_compiling():
+        return _Blocked.apply(queries, keys, values, scale, causal)  # type: ignore[no-any-return,no-untyped-call]
     return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, is_causal=causal, scale=scale)
 
 
-def _probabilities(queries: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
+def _probabilities(queries: torch.Tensor, keys: torch.Tensor, scale: float, causal: bool) -> torch.Tensor:
     scores = torch.bmm(queries.float() * scale, keys.float().mT)  # float32: rounded to bfloat16 they are 1 % out
+    if causal:
+        scores += torch.full(scores.shape[1:], -torch.inf).triu_(1)
     return torch.softmax(scores, -1, out=scores).to(queries.dtype)
 
 
@@ -48,16 +50,17 @@ def _flat(values: torch.Tensor) -> torch.Tensor:  # (rows x heads, length, head 
 class _Blocked(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
+        ctx: Any, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, causal: bool
     ) -> torch.Tensor:
         shape = queries.shape
         queries, keys, values = _flat(queries), _flat(keys), _flat(values)
         mixed = torch.empty_like(queries)
         ctx.save_for_backward(queries, keys, values)
-        ctx.scale, ctx.heads = scale, shape[1]
+        ctx.scale, ctx.causal, ctx.heads = scale, causal, shape[1]
         with torch.autocast("cpu", enabled=False):
             for block in _blocks(queries, keys):
-                torch.bmm(_probabilities(queries[block], keys[block], scale), values[block], out=mixed[block])
+                shares = _probabilities(queries[block], keys[block], scale, causal)
+                torch.bmm(shares, values[block], out=mixed[block])
         return mixed.view(shape)
 
     @staticmethod
@@ -67,7 +70,7 @@ class _Blocked(torch.autograd.Function):
         results = [torch.empty_like(tensor) for tensor in (queries, keys, values)]
         with torch.autocast("cpu", enabled=False):
             for block in _blocks(queries, keys):
-                shares = _probabilities(queries[block], keys[block], ctx.scale)
+                shares = _probabilities(queries[block], keys[block], ctx.scale, ctx.causal)
                 torch.bmm(shares.mT, gradient[block], out=results[2][block])
                 towards = torch.bmm(gradient[block], values[block].mT)
                 scores = torch.ops.aten._softmax_backward_data(towards, shares, -1, shares.dtype)
@@ -75,7 +78,7 @@ class _Blocked(torch.autograd.Function):
                 torch.bmm(scores.mT, queries[block], out=results[1][block])
         for scaled in results[:2]:
             scaled.mul_(ctx.scale)
-        return (*(result.view(-1, ctx.heads, *result.shape[1:]) for result in results), None)
+        return (*(result.view(-1, ctx.heads, *result.shape[1:]) for result in results), None, None)
 
 
 def _blocks(queries: torch.Tensor, keys: torch.Tensor) -> list[slice]:

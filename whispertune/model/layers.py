@@ -5,7 +5,7 @@
     hidden = decode(model.model.decoder, inputs, encoded)   # teacher forcing, without a cache
 
 What a product takes is cast once for all of its users, and attention reads the projections where they lie.
-On two cores and whisper-base a step takes 0.8 to 0.9 of the time that transformers' own layers need.
+With whisper-base in bfloat16, a step of packed windows takes 0.86 of the time of transformers' own layers.
 """
 
 from __future__ import annotations
