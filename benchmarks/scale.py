@@ -94,9 +94,9 @@ def measure(recipe_path: Path, *, batch: bool) -> dict[str, float]:
     from whispertune.data.audio import AudioReader
     from whispertune.model.load import find_model
     from whispertune.recipe_file import load_recipe
-    from whispertune.train.feed import Feed
-    from whispertune.train.mixture import make_plan
-    from whispertune.train.splits import TokenCounter, load_splits
+    from whispertune.train.feeding.feed import Feed
+    from whispertune.train.feeding.mixture import make_plan
+    from whispertune.train.feeding.splits import TokenCounter, load_splits
     from whispertune.windows.batches import collate
     from whispertune.windows.pack import Limits
 

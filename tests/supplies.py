@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from whispertune.data.segments import Held, Problem, Segment
 from whispertune.data.streams import ShuffledStream
 from whispertune.data.table import SegmentTable
-from whispertune.train.plan import Plan, PlanSettings, Step
-from whispertune.train.supply import StreamSupply, Supply, TableSupply
+from whispertune.train.feeding.plan import Plan, PlanSettings, Step
+from whispertune.train.feeding.supply import StreamSupply, Supply, TableSupply
 from whispertune.windows.pack import Limits
 
 BY_SEGMENTS, BLOCK = PlanSettings(step_segments=4), 5

@@ -29,8 +29,8 @@ from whispertune.model.load import RUN_MARK, find_model
 from whispertune.recipe import SourceTable
 from whispertune.recipe_file import load_recipe
 from whispertune.reporting import Reporter
+from whispertune.train.feeding.splits import read_sources
 from whispertune.train.run import Run
-from whispertune.train.splits import read_sources
 from whispertune.windows.tokens import Vocabulary
 
 DISPLAYED = (".vtt", ".srt")  # formats whose lines are shown as they stand

@@ -22,12 +22,12 @@ from whispertune.model.load import ModelFolder, find_model
 from whispertune.model.loss import SummedLoss
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import parse_recipe
-from whispertune.train.feed import LoadedStep
-from whispertune.train.mixture import make_plan
-from whispertune.train.optimizers import make_optimizer
-from whispertune.train.ranks import Ranks, Sharding, open_ranks
-from whispertune.train.splits import TokenCounter, load_splits
-from whispertune.train.wrapped import Wrapped, blank_batch
+from whispertune.train.across.ranks import Ranks, Sharding, open_ranks
+from whispertune.train.across.wrapped import Wrapped, blank_batch
+from whispertune.train.feeding.feed import LoadedStep
+from whispertune.train.feeding.mixture import make_plan
+from whispertune.train.feeding.splits import TokenCounter, load_splits
+from whispertune.train.learning.optimizers import make_optimizer
 from whispertune.windows.batches import LoadedWindow, collate, load_window
 from whispertune.windows.pack import Limits
 

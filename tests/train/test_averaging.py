@@ -13,7 +13,7 @@ from torch import nn
 
 from whispertune.model.load import ModelFolder
 from whispertune.model.loss import SummedLoss
-from whispertune.train.averaging import KeptAverage, MovingAverage, make_average, swapped
+from whispertune.train.learning.averaging import KeptAverage, MovingAverage, make_average, swapped
 
 
 def _small(seed: int = 0) -> nn.Sequential:

@@ -16,11 +16,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from whispertune.errors import TrainingError
-from whispertune.train import placing
-from whispertune.train.checkpoint import Checkpoint, Progress, newest_checkpoint, save_checkpoint
-from whispertune.train.placing import HashedFile, publish, recover, swap
+from whispertune.train.keeping import placing
+from whispertune.train.keeping.checkpoint import Checkpoint, Progress, newest_checkpoint, save_checkpoint
+from whispertune.train.keeping.placing import HashedFile, publish, recover, swap
+from whispertune.train.keeping.saving import Saver
 from whispertune.train.run import Run, append_line, read_lines
-from whispertune.train.saving import Saver
 
 MEGABYTE = 1 << 20
 
@@ -141,8 +141,8 @@ _KILLED = """
 import errno, json, os, shutil, sys
 from pathlib import Path
 import torch
-from whispertune.train import placing
-from whispertune.train.checkpoint import Progress, newest_checkpoint, save_checkpoint
+from whispertune.train.keeping import placing
+from whispertune.train.keeping.checkpoint import Progress, newest_checkpoint, save_checkpoint
 
 root, own_swap = Path(sys.argv[1]), placing.swap
 

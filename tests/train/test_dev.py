@@ -23,13 +23,13 @@ from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter
 from whispertune.service import evaluate_model
 from whispertune.train import dev
-from whispertune.train.checkpoint import Progress
 from whispertune.train.dev import Alone, DevSet, Ranks, trained_contexts
-from whispertune.train.dropped import DroppedRows
+from whispertune.train.feeding.dropped import DroppedRows
+from whispertune.train.feeding.splits import TokenCounter, load_splits
+from whispertune.train.keeping.checkpoint import Progress
+from whispertune.train.learning.schedule import Extent
 from whispertune.train.run import Run
-from whispertune.train.schedule import Extent
 from whispertune.train.signals import StopRequest
-from whispertune.train.splits import TokenCounter, load_splits
 from whispertune.windows.pack import Limits
 
 T = TypeVar("T")

@@ -19,10 +19,10 @@ from whispertune.model.load import ModelFolder
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter, StepReport
+from whispertune.train.feeding.mixture import stream_judge
+from whispertune.train.feeding.splits import TokenCounter, load_splits
 from whispertune.train.loop import fine_tune
-from whispertune.train.mixture import stream_judge
 from whispertune.train.run import Run
-from whispertune.train.splits import TokenCounter, load_splits
 from whispertune.windows.pack import Limits
 
 ROWS = 24

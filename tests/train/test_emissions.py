@@ -10,7 +10,7 @@ import pytest
 
 from whispertune.errors import RecipeError
 from whispertune.recipe import Tracking
-from whispertune.train.emissions import FILE, Meter
+from whispertune.train.watching.emissions import FILE, Meter
 
 
 def test_energy_and_cost_of_two_sessions(

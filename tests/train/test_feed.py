@@ -14,10 +14,10 @@ from whispertune.data.table import as_table
 from whispertune.model.load import ModelFolder
 from whispertune.recipe import Augment
 from whispertune.service import read_data
-from whispertune.train.feed import Feed, LoadedStep
-from whispertune.train.plan import Plan, PlanSettings
-from whispertune.train.splits import TokenCounter
-from whispertune.train.supply import TableSupply
+from whispertune.train.feeding.feed import Feed, LoadedStep
+from whispertune.train.feeding.plan import Plan, PlanSettings
+from whispertune.train.feeding.splits import TokenCounter
+from whispertune.train.feeding.supply import TableSupply
 from whispertune.windows.augment import Augmenter, AugmentSettings
 from whispertune.windows.batches import LoadedWindow, fit_samples
 from whispertune.windows.labels import Labels

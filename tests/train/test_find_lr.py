@@ -20,8 +20,8 @@ from whispertune.errors import InputError, TrainingError
 from whispertune.inspect.rates import draw_range_test
 from whispertune.model.load import ModelFolder
 from whispertune.recipe import Recipe
-from whispertune.train.feed import LoadedStep
-from whispertune.train.find_lr import RangeTest, find_rate, range_test, suggest
+from whispertune.train.feeding.feed import LoadedStep
+from whispertune.train.learning.find_lr import RangeTest, find_rate, range_test, suggest
 from whispertune.train.step import Drawn, Gradients
 
 DEFAULT = 1e-3

@@ -21,12 +21,12 @@ from whispertune.model.encoder import WhisperEncoder
 from whispertune.model.load import ModelFolder
 from whispertune.model.loss import SummedLoss
 from whispertune.service import read_data
-from whispertune.train.feed import Feed
-from whispertune.train.frozen import FrozenPrefix, StateCache, bits, needed_bytes, weights_key, window_key
-from whispertune.train.plan import Plan, PlanSettings
-from whispertune.train.splits import TokenCounter
-from whispertune.train.state_files import RECORD_BYTES
-from whispertune.train.supply import TableSupply
+from whispertune.train.feeding.feed import Feed
+from whispertune.train.feeding.plan import Plan, PlanSettings
+from whispertune.train.feeding.splits import TokenCounter
+from whispertune.train.feeding.supply import TableSupply
+from whispertune.train.states.frozen import FrozenPrefix, StateCache, bits, needed_bytes, weights_key, window_key
+from whispertune.train.states.state_files import RECORD_BYTES
 from whispertune.windows.batches import LoadedWindow, PlannedWindow, collate, load_window
 from whispertune.windows.pack import Limits, Piece, Window
 

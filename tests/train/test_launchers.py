@@ -21,7 +21,7 @@ from whispertune.model.load import ModelFolder
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import parse_recipe, save_recipe
 from whispertune.reporting import Reporter, StepReport
-from whispertune.train.checkpoint import Checkpoint, newest_checkpoint
+from whispertune.train.keeping.checkpoint import Checkpoint, newest_checkpoint
 from whispertune.train.loop import fine_tune
 from whispertune.train.run import Run
 
@@ -148,7 +148,7 @@ def test_a_rank_that_is_killed_leaves_no_other_waiting(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import os, sys\n"
-        "from whispertune.train.ranks import RankLostError, open_ranks\n"
+        "from whispertune.train.across.ranks import RankLostError, open_ranks\n"
         "try:\n"
         "    with open_ranks('float32') as ranks:\n"
         "        ranks.barrier()\n"

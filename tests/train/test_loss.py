@@ -16,11 +16,11 @@ from whispertune.model.loss import SummedLoss
 from whispertune.model.parameters import Choice, prepare
 from whispertune.recipe_file import parse_recipe
 from whispertune.service import read_data
+from whispertune.train.feeding.plan import Plan, PlanSettings
+from whispertune.train.feeding.splits import TokenCounter
+from whispertune.train.feeding.supply import TableSupply
 from whispertune.train.loop import fine_tune
-from whispertune.train.plan import Plan, PlanSettings
 from whispertune.train.run import Run
-from whispertune.train.splits import TokenCounter
-from whispertune.train.supply import TableSupply
 from whispertune.windows.batches import Batch, LoadedWindow, collate, load_window
 from whispertune.windows.labels import IGNORE
 from whispertune.windows.pack import Limits

@@ -15,7 +15,7 @@ from torch import nn
 from whispertune.errors import TrainingError
 from whispertune.model.load import ModelFolder
 from whispertune.model.loss import SummedLoss
-from whispertune.train.micro import MicroBatch, find_seconds, full_batch, is_out_of_memory
+from whispertune.train.learning.micro import MicroBatch, find_seconds, full_batch, is_out_of_memory
 
 MIB = 2**20
 
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from whispertune.train.micro import MicroBatch
+from whispertune.train.learning.micro import MicroBatch
 
 torch.manual_seed(0)
 torch.set_num_threads(1)

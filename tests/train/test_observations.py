@@ -14,7 +14,7 @@ import pytest
 from whispertune.evaluation import Evaluation
 from whispertune.reporting import StepReport
 from whispertune.score.wer import score
-from whispertune.train.observations import Observer
+from whispertune.train.watching.observations import Observer
 
 # A healthy run of whisper-base on 800 rows of Mboshi, 16 a step: its losses, and gradient norms of 12 to 38.
 MBOSHI = (

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from whispertune.errors import RecipeError
 from whispertune.model.load import ModelFolder
 from whispertune.model.loss import SummedLoss
-from whispertune.train.optimizers import MAKERS, make_optimizer
+from whispertune.train.learning.optimizers import MAKERS, make_optimizer
 
 BITS = pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="the extra bits is not installed")
 KINDS = [pytest.param(kind, marks=BITS if kind == "adamw8bit" else ()) for kind in MAKERS]

@@ -30,8 +30,8 @@ from tests.supplies import (
 from whispertune.data.segments import Problem, Segment
 from whispertune.data.streams import ShuffledStream, count_rows, stream_rows
 from whispertune.errors import DataError, RecipeError
-from whispertune.train.plan import Plan, PlanSettings
-from whispertune.train.supply import StreamSupply, Supply
+from whispertune.train.feeding.plan import Plan, PlanSettings
+from whispertune.train.feeding.supply import StreamSupply, Supply
 from whispertune.windows.pack import Limits
 
 STEPS = {

@@ -19,10 +19,10 @@ from whispertune.data.table import SegmentTable
 from whispertune.errors import RecipeError
 from whispertune.model.load import ModelFolder
 from whispertune.recipe_file import parse_recipe
-from whispertune.train.mixture import count_windows, make_plan
-from whispertune.train.plan import Plan, PlanSettings
-from whispertune.train.splits import TokenCounter, load_splits
-from whispertune.train.supply import FixedSupply, Supply, TableSupply
+from whispertune.train.feeding.mixture import count_windows, make_plan
+from whispertune.train.feeding.plan import Plan, PlanSettings
+from whispertune.train.feeding.splits import TokenCounter, load_splits
+from whispertune.train.feeding.supply import FixedSupply, Supply, TableSupply
 from whispertune.windows.batches import PlannedWindow
 from whispertune.windows.labels import label
 from whispertune.windows.pack import SLACK_S, WINDOW_S, Limits, Piece, Window, play_at

@@ -18,7 +18,7 @@ from tests.train.rank_worker import Trained, keep, open_runs
 from whispertune.errors import InputError, RecipeError
 from whispertune.model.load import ModelFolder
 from whispertune.recipe_file import parse_recipe
-from whispertune.train.ranks import Sharding, open_ranks
+from whispertune.train.across.ranks import Sharding, open_ranks
 
 HERE = Path(__file__).parent
 NEAR = 1e-4

@@ -21,13 +21,13 @@ from whispertune.model.load import ModelFolder
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import load_recipe, parse_recipe, recipe_tree
 from whispertune.reporting import Reporter, StepReport
-from whispertune.train.changes import FIXED, FREE, Change, changes_between
-from whispertune.train.checkpoint import Checkpoint, newest_checkpoint
-from whispertune.train.dropped import DroppedRows
-from whispertune.train.feed import LoadedStep
+from whispertune.train.feeding.dropped import DroppedRows
+from whispertune.train.feeding.feed import LoadedStep
+from whispertune.train.feeding.splits import Splits
+from whispertune.train.keeping.changes import FIXED, FREE, Change, changes_between
+from whispertune.train.keeping.checkpoint import Checkpoint, newest_checkpoint
 from whispertune.train.loop import fine_tune
 from whispertune.train.run import Run
-from whispertune.train.splits import Splits
 
 STEPS = 6
 

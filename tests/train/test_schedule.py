@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whispertune.train.schedule import SCHEDULES, Extent, default_learning_rate, learning_rate
+from whispertune.train.learning.schedule import SCHEDULES, Extent, default_learning_rate, learning_rate
 
 DECAYING = ("linear", "cosine", "wsd")
 shares = st.floats(0, 1)

@@ -21,7 +21,7 @@ from whispertune.model.load import ModelFolder
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import parse_recipe, save_recipe
 from whispertune.reporting import Reporter, StepReport
-from whispertune.train.checkpoint import newest_checkpoint
+from whispertune.train.keeping.checkpoint import newest_checkpoint
 from whispertune.train.loop import fine_tune
 from whispertune.train.run import Run
 

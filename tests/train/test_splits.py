@@ -13,7 +13,7 @@ from whispertune.errors import DataError, InputError, RecipeError
 from whispertune.model.load import ModelFolder
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import parse_recipe
-from whispertune.train.splits import Splits, TokenCounter, load_splits
+from whispertune.train.feeding.splits import Splits, TokenCounter, load_splits
 from whispertune.windows.pack import Limits
 
 

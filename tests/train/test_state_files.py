@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from whispertune.train.state_files import KEY_BYTES, RECORD_BYTES, USED, StateFiles, prune
+from whispertune.train.states.state_files import KEY_BYTES, RECORD_BYTES, USED, StateFiles, prune
 
 WIDTH = 8
 ROOM_BYTES = 1 << 30
@@ -26,7 +26,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from tests.train.test_state_files import ROOM_BYTES, states_of, key_of
-from whispertune.train.state_files import StateFiles
+from whispertune.train.states.state_files import StateFiles
 files = StateFiles(Path(sys.argv[1]), 512, ROOM_BYTES)
 for number in range(len(files), 10**9):
     files.write(key_of(number), states_of(number, 512))

@@ -26,7 +26,7 @@ from whispertune.model.load import ModelFolder
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import parse_recipe, recipe_tree, save_recipe
 from whispertune.reporting import Reporter, StepReport
-from whispertune.train.checkpoint import Checkpoint, newest_checkpoint
+from whispertune.train.keeping.checkpoint import Checkpoint, newest_checkpoint
 from whispertune.train.loop import fine_tune
 from whispertune.train.run import Run, read_lines
 

@@ -12,8 +12,8 @@ from whispertune.errors import RecipeError
 from whispertune.evaluation import Evaluation
 from whispertune.reporting import StepReport
 from whispertune.score.wer import score
-from whispertune.train import trackers as trackers_module
-from whispertune.train.trackers import Place, Trackers, flat
+from whispertune.train.watching import trackers as trackers_module
+from whispertune.train.watching.trackers import Place, Trackers, flat
 
 RECIPE: dict[str, Any] = {"name": "mine", "train": {"learning_rate": 1e-4, "freeze": ["encoder"]}}
 

@@ -20,9 +20,9 @@ from whispertune.errors import AudioError
 from whispertune.model.load import ModelFolder
 from whispertune.recipe import Augment
 from whispertune.service import read_data
-from whispertune.train.plan import Plan, PlanSettings
-from whispertune.train.splits import TokenCounter
-from whispertune.train.supply import TableSupply
+from whispertune.train.feeding.plan import Plan, PlanSettings
+from whispertune.train.feeding.splits import TokenCounter
+from whispertune.train.feeding.supply import TableSupply
 from whispertune.windows.augment import Augmenter, AugmentSettings
 from whispertune.windows.batches import LoadedWindow, PlannedWindow, collate, fit_samples, load_window
 from whispertune.windows.features import WINDOW_SAMPLES, log_mel

@@ -70,7 +70,7 @@ def _told_by_another(error: WhispertuneError) -> bool:
     """Whether this is one of several processes that train together, and the main one says the same."""
     if os.environ.get("RANK", "0") == "0":
         return False
-    from whispertune.train.ranks import RankLostError
+    from whispertune.train.across.ranks import RankLostError
 
     return not isinstance(error, RankLostError)
 

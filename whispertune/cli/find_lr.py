@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from whispertune.train.find_lr import RangeTest
+    from whispertune.train.learning.find_lr import RangeTest
 
 MIN_STEPS = 10
 
@@ -30,7 +30,7 @@ def find_lr(
     from whispertune.cli.screen import Screen, print_json
     from whispertune.inspect.rates import draw_range_test
     from whispertune.recipe_file import load_recipe
-    from whispertune.train.find_lr import find_rate
+    from whispertune.train.learning.find_lr import find_rate
 
     loaded = load_recipe(recipe, overrides or [])
     plot = out or Path(f"{loaded.name}-find-lr.svg")

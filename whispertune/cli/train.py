@@ -34,9 +34,9 @@ def train(
     from whispertune.errors import InputError
     from whispertune.recipe_file import load_recipe
     from whispertune.reporting import Reporter
+    from whispertune.train.across.ranks import in_main_process
+    from whispertune.train.across.ray_engine import fine_tune_on_ray
     from whispertune.train.loop import fine_tune
-    from whispertune.train.ranks import in_main_process
-    from whispertune.train.ray_engine import fine_tune_on_ray
     from whispertune.train.run import Run, default_folder
 
     if engine not in ("local", "ray"):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from whispertune.inspect.charts import Scale, nice_step
 from whispertune.inspect.markup import Markup, element
-from whispertune.train.find_lr import RangeTest
+from whispertune.train.learning.find_lr import RangeTest
 
 WIDTH, HEIGHT = 640, 380
 LEFT, RIGHT, TOP, BOTTOM = 60, 620, 72, 320

@@ -24,7 +24,7 @@ from whispertune.inspect.survey import PackedStep, Survey, Watch, read_cleaned, 
 from whispertune.recipe import Recipe, SourceTable
 from whispertune.recipe_file import load_recipe, parse_recipe
 from whispertune.sources_of import label, source_spec
-from whispertune.train.splits import joined
+from whispertune.train.feeding.splits import joined
 from whispertune.windows.pack import Limits
 from whispertune.windows.tokens import Vocabulary
 

@@ -25,7 +25,7 @@ from whispertune.data.segments import Recording, SourceData, SourceSpec
 from whispertune.data.sources import open_source
 from whispertune.data.table import SegmentTable, as_table
 from whispertune.languages import is_unspaced
-from whispertune.train.plan import JOIN_BLOCK
+from whispertune.train.feeding.plan import JOIN_BLOCK
 from whispertune.windows.pack import SLACK_S, WINDOW_S, Cutter, Limits, Piece, join
 from whispertune.windows.tokens import Vocabulary
 

@@ -34,13 +34,13 @@ from whispertune.recipe import Recipe
 from whispertune.reporting import Reporter
 from whispertune.score.normalize import leads_with_cer
 from whispertune.score.wer import score
-from whispertune.train.checkpoint import Progress
-from whispertune.train.dropped import DroppedRows
+from whispertune.train.feeding.dropped import DroppedRows
+from whispertune.train.feeding.splits import Splits
+from whispertune.train.keeping.checkpoint import Progress
+from whispertune.train.keeping.saving import Saver
+from whispertune.train.learning.schedule import Extent
 from whispertune.train.run import Run
-from whispertune.train.saving import Saver
-from whispertune.train.schedule import Extent
 from whispertune.train.signals import StopRequest
-from whispertune.train.splits import Splits
 from whispertune.windows.tokens import Vocabulary
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _written(vocabulary: Vocabulary, settings: Generation, segments: SegmentTabl
 
 
 class Ranks(Protocol):
-    """The processes that train one model together, as far as evaluations need them; see train/ranks.py."""
+    """The processes that train one model together, as far as evaluations need them; see train/across/ranks.py."""
 
     @property
     def rank(self) -> int: ...

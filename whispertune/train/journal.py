@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 from whispertune.evaluation import Evaluation
 from whispertune.reporting import Reporter
-from whispertune.train.checkpoint import Progress
-from whispertune.train.observations import Observer
+from whispertune.train.keeping.checkpoint import Progress
+from whispertune.train.keeping.saving import Saver
+from whispertune.train.keeping.skipped import SkippedSteps
+from whispertune.train.learning.schedule import Extent
 from whispertune.train.result import step_report
 from whispertune.train.run import Run
-from whispertune.train.saving import Saver
-from whispertune.train.schedule import Extent
-from whispertune.train.skipped import SkippedSteps
 from whispertune.train.step import Drawn, Gradients
-from whispertune.train.trackers import Trackers
+from whispertune.train.watching.observations import Observer
+from whispertune.train.watching.trackers import Trackers
 
 
 @dataclass(frozen=True)

@@ -16,30 +16,30 @@ from contextlib import ExitStack
 from functools import partial
 
 from whispertune.data.audio import AudioReader
-from whispertune.errors import WhispertuneError
+from whispertune.errors import Interrupted, WhispertuneError
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import recipe_tree
 from whispertune.reporting import Reporter
-from whispertune.train.averaging import make_average
-from whispertune.train.checkpoint import Progress
+from whispertune.train.across.ranks import open_ranks
 from whispertune.train.dev import Alone, DevSet
-from whispertune.train.dropped import DroppedRows
-from whispertune.train.emissions import Meter
-from whispertune.train.feed import Feed
+from whispertune.train.feeding.dropped import DroppedRows
+from whispertune.train.feeding.feed import Feed
+from whispertune.train.feeding.splits import SPLITS
 from whispertune.train.journal import Journal
-from whispertune.train.observations import Observer
-from whispertune.train.ranks import open_ranks
+from whispertune.train.keeping.checkpoint import Progress
+from whispertune.train.keeping.saving import Saver
+from whispertune.train.keeping.skipped import SkippedSteps
+from whispertune.train.learning.averaging import make_average
+from whispertune.train.learning.schedule import Extent, learning_rate
 from whispertune.train.result import TrainingResult
 from whispertune.train.run import Run, write_json
-from whispertune.train.saving import Saver
-from whispertune.train.schedule import Extent, learning_rate
 from whispertune.train.setup import describe, make_stepper, open_cache, open_model, plan_run, read_data
 from whispertune.train.signals import StopRequest
-from whispertune.train.skipped import SkippedSteps
-from whispertune.train.splits import SPLITS
 from whispertune.train.state import TrainingState, whisper_of
 from whispertune.train.step import draw
-from whispertune.train.trackers import Trackers
+from whispertune.train.watching.emissions import Meter
+from whispertune.train.watching.observations import Observer
+from whispertune.train.watching.trackers import Trackers
 
 MOST_DECODERS = 8
 
@@ -183,6 +183,8 @@ def fine_tune(
                 seconds = time.perf_counter() - start
                 ids = () if gradients.finite else drawn.ids(ranks)
                 progress = ranks.on_main(partial(journal.step, drawn, gradients, ids, extent, progress, rate, seconds))
+            except Interrupted:  # by whoever watches
+                raise
             except WhispertuneError as error:  # a stream that broke off, too many bad rows: nothing done is lost
                 state.save(progress)
                 raise run.broken_off(error, extent.told(progress.step, progress.speech_seconds)) from error

@@ -11,12 +11,12 @@ from typing import Any
 
 from whispertune.evaluation import Evaluation
 from whispertune.reporting import StepReport
-from whispertune.train.checkpoint import Progress
-from whispertune.train.emissions import Footprint
+from whispertune.train.feeding.splits import Splits
+from whispertune.train.keeping.checkpoint import Progress
+from whispertune.train.learning.schedule import Extent
 from whispertune.train.run import Run
-from whispertune.train.schedule import Extent
-from whispertune.train.splits import Splits
 from whispertune.train.step import Drawn, Gradients
+from whispertune.train.watching.emissions import Footprint
 
 COUNTED_SEGMENTS = 20_000  # of an epoch are packed to tell how full windows get
 

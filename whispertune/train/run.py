@@ -35,8 +35,8 @@ from whispertune.recipe import Recipe
 from whispertune.recipe_file import recipe_tree, save_recipe
 from whispertune.reporting import StepReport
 from whispertune.score.wer import Scores, read_utterances, write_utterances
-from whispertune.train.changes import changes_between
-from whispertune.train.placing import recover
+from whispertune.train.keeping.changes import changes_between
+from whispertune.train.keeping.placing import recover
 
 PACKAGES = ("whispertune", "torch", "transformers", "accelerate", "ctranslate2", "numpy")
 

@@ -22,19 +22,19 @@ from whispertune.model.loss import SummedLoss
 from whispertune.model.parameters import Choice, Parameters, prepare
 from whispertune.recipe import Recipe, Train
 from whispertune.reporting import Reporter
-from whispertune.train.allocator import keep_freed_memory
-from whispertune.train.frozen import FrozenPrefix, StateCache, needed_bytes, states_folder, weights_key
-from whispertune.train.micro import CPU_WINDOWS, CudaMemory, MicroBatch, find_seconds, full_batch
-from whispertune.train.mixture import count_windows, make_plan
-from whispertune.train.optimizers import make_optimizer
-from whispertune.train.plan import Plan
-from whispertune.train.ranks import Ranks
+from whispertune.train.across.ranks import Ranks
+from whispertune.train.across.wrapped import Wrapped
+from whispertune.train.feeding.mixture import count_windows, make_plan
+from whispertune.train.feeding.plan import Plan
+from whispertune.train.feeding.splits import SPLITS, Splits, TokenCounter, load_splits
+from whispertune.train.learning.allocator import keep_freed_memory
+from whispertune.train.learning.micro import CPU_WINDOWS, CudaMemory, MicroBatch, find_seconds, full_batch
+from whispertune.train.learning.optimizers import make_optimizer
+from whispertune.train.learning.schedule import Extent, default_learning_rate
 from whispertune.train.result import COUNTED_SEGMENTS, told_at_the_start
-from whispertune.train.schedule import Extent, default_learning_rate
-from whispertune.train.splits import SPLITS, Splits, TokenCounter, load_splits
-from whispertune.train.state_files import prune
+from whispertune.train.states.frozen import FrozenPrefix, StateCache, needed_bytes, states_folder, weights_key
+from whispertune.train.states.state_files import prune
 from whispertune.train.step import Stepper
-from whispertune.train.wrapped import Wrapped
 from whispertune.windows.augment import Augmenter, AugmentSettings
 from whispertune.windows.labels import MAX_INPUTS
 from whispertune.windows.pack import WINDOW_S, Limits

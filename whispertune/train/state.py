@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from whispertune.model.parameters import load_trained, trained_state
-from whispertune.train.averaging import Averager
-from whispertune.train.checkpoint import Progress, newest_checkpoint
-from whispertune.train.saving import Saver
-from whispertune.train.wrapped import Wrapped
+from whispertune.train.across.wrapped import Wrapped
+from whispertune.train.keeping.checkpoint import Progress, newest_checkpoint
+from whispertune.train.keeping.saving import Saver
+from whispertune.train.learning.averaging import Averager
 
 if TYPE_CHECKING:
     import torch

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from whispertune.data.segments import Problem
 from whispertune.model.load import ModelFolder
-from whispertune.train.feed import Feed, LoadedStep
-from whispertune.train.frozen import FrozenPrefix
-from whispertune.train.micro import MicroBatch
-from whispertune.train.ranks import Ranks
-from whispertune.train.wrapped import Wrapped, blank_batch
+from whispertune.train.across.ranks import Ranks
+from whispertune.train.across.wrapped import Wrapped, blank_batch
+from whispertune.train.feeding.feed import Feed, LoadedStep
+from whispertune.train.learning.micro import MicroBatch
+from whispertune.train.states.frozen import FrozenPrefix
 from whispertune.windows.batches import Batch, LoadedWindow, collate
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from whispertune.errors import InputError, TrainingError, WhispertuneError
 from whispertune.recipe import Recipe
 from whispertune.reporting import Reporter
-from whispertune.train.ranks import GRADIENTS_PATIENCE, RankLostError, portable
+from whispertune.train.across.ranks import GRADIENTS_PATIENCE, RankLostError, portable
 from whispertune.train.run import Run
 from whispertune.train.signals import StopRequest
 

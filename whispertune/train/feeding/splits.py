@@ -29,7 +29,7 @@ from whispertune.errors import DataError, RecipeError
 from whispertune.languages import new_targets
 from whispertune.recipe import Recipe, SourceTable
 from whispertune.sources_of import source_spec
-from whispertune.train.supply import too_many_tokens
+from whispertune.train.feeding.supply import too_many_tokens
 from whispertune.windows.pack import CountTokens, Limits, fits
 from whispertune.windows.tokens import Vocabulary
 

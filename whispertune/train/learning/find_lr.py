@@ -22,8 +22,8 @@ from whispertune.data.keyed import keyed_rng
 from whispertune.errors import InputError, TrainingError
 from whispertune.recipe import Recipe
 from whispertune.reporting import Reporter
-from whispertune.train.feed import Feed
-from whispertune.train.ranks import open_ranks
+from whispertune.train.across.ranks import open_ranks
+from whispertune.train.feeding.feed import Feed
 from whispertune.train.setup import make_stepper, open_model, plan_run, read_data
 from whispertune.train.step import Drawn, Gradients, draw
 

@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 
 from whispertune.data.segments import Embedded, Held, Joined, Recording
 from whispertune.model.cache import cache_folder
-from whispertune.train.plan import Plan, PlanSettings
-from whispertune.train.state_files import ITEM_BYTES, KEY_BYTES, StateFiles, folder_bytes, silent
+from whispertune.train.feeding.plan import Plan, PlanSettings
+from whispertune.train.states.state_files import ITEM_BYTES, KEY_BYTES, StateFiles, folder_bytes, silent
 from whispertune.windows.batches import STEP_SAMPLES, LoadedWindow, PlannedWindow, fit_samples
 from whispertune.windows.features import WINDOW_SAMPLES, log_mel
 from whispertune.windows.pack import WINDOW_S, Piece

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from whispertune.errors import TrainingError
-from whispertune.train.checkpoint import Progress
+from whispertune.train.keeping.checkpoint import Progress
 from whispertune.train.run import Run, append_line
 
 

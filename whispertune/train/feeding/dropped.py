@@ -18,9 +18,9 @@ from whispertune.data.problems import ASKED_FOR, write_dropped
 from whispertune.data.segments import Problem
 from whispertune.errors import TrainingError
 from whispertune.recipe import SourceTable
-from whispertune.train.feed import LoadedStep
+from whispertune.train.feeding.feed import LoadedStep
+from whispertune.train.feeding.splits import Splits
 from whispertune.train.run import read_lines
-from whispertune.train.splits import Splits
 from whispertune.train.step import Drawn
 
 MIN_STREAMED = 1_000  # rows of streams that bad ones are a share of, while fewer were drawn

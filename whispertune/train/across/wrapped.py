@@ -33,7 +33,7 @@ from whispertune.windows.batches import Batch
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-    from whispertune.train.ranks import Ranks, Sharding
+    from whispertune.train.across.ranks import Ranks, Sharding
 
 LAYER: Final = re.compile(r"(^|.*\.)layers\.\d+")  # a layer of the encoder or decoder
 TYPES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -25,7 +25,7 @@ from whispertune.data.keyed import keyed_rng
 from whispertune.data.mix import interleave, mixing_rates, occurrences
 from whispertune.data.segments import Problem
 from whispertune.errors import DataError, RecipeError
-from whispertune.train.supply import Drawn, FixedSupply, Supply, TableSupply, known_rows
+from whispertune.train.feeding.supply import Drawn, FixedSupply, Supply, TableSupply, known_rows
 from whispertune.windows.batches import PlannedWindow
 from whispertune.windows.pack import Limits, Window, join, play_at
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Problem
-from whispertune.train.plan import Plan
+from whispertune.train.feeding.plan import Plan
 from whispertune.windows.batches import LoadedWindow, StateStore, load_window
 from whispertune.windows.features import HOP_SAMPLES, SAMPLE_RATE_HZ
 from whispertune.windows.tokens import Vocabulary

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from whispertune.errors import TrainingError
 from whispertune.files import sync
-from whispertune.train.checkpoint import Progress, save_checkpoint
-from whispertune.train.placing import publish
+from whispertune.train.keeping.checkpoint import Progress, save_checkpoint
+from whispertune.train.keeping.placing import publish
 from whispertune.train.run import Run
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from whispertune.data.streams import ShuffledStream
 from whispertune.data.table import strings
 from whispertune.errors import InputError
 from whispertune.recipe import Recipe
-from whispertune.train.plan import Plan, PlanSettings
-from whispertune.train.splits import Splits
-from whispertune.train.supply import Row, StreamSupply, Supply, TableSupply
+from whispertune.train.feeding.plan import Plan, PlanSettings
+from whispertune.train.feeding.splits import Splits
+from whispertune.train.feeding.supply import Row, StreamSupply, Supply, TableSupply
 from whispertune.windows.pack import CountTokens, Limits
 from whispertune.windows.tokens import Vocabulary
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from whispertune.files import sha256
-from whispertune.train.placing import HashedFile, publish
+from whispertune.train.keeping.placing import HashedFile, publish
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Ranks: the processes that train one model together, started by torchrun, `accelerate launch` or Ray.
 
     with open_ranks("auto") as ranks:                    # one process is a rank too, and costs nothing
-        wrapped = ranks.wrap(module)                     # train/wrapped.py
+        wrapped = ranks.wrap(module)                     # train/across/wrapped.py
         tokens, seconds = ranks.sum(step.target_tokens, step.speech_seconds)
         splits = ranks.together(lambda: load_splits(...))        # where one fails, all raise the same error
         base = ranks.on_main(lambda: dev.base())                 # one does it, all get what came of it
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from whispertune.recipe import Train
-    from whispertune.train.wrapped import Wrapped
+    from whispertune.train.across.wrapped import Wrapped
 
 T = TypeVar("T")
 
@@ -154,7 +154,7 @@ class Ranks:
 
     def wrap(self, module: nn.Module) -> Wrapped:
         """The module as all ranks train it; optimizers are made of its parameters after that."""
-        from whispertune.train.wrapped import wrap
+        from whispertune.train.across.wrapped import wrap
 
         return wrap(self, module)
 
