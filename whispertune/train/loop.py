@@ -105,7 +105,7 @@ def fine_tune(
         average = make_average(
             settings.average,
             wrapped.inner,
-            run.folder / "averages",
+            run.averages,
             of=settings.average_of,
             decay=settings.ema_decay,
         )

@@ -7,6 +7,7 @@ my-run/
   dropped.jsonl      rows that were not used: source, line, reason
   skipped.jsonl      steps without a finite loss, with the ids of their segments
   checkpoints/       to resume from
+  averages/          evaluated weights, where they are to be averaged
   model/             the best weights, a complete transformers folder
   evaluations/       base and tuned: scores (.json) and utterances (.jsonl)
   result.json        what `train --json` prints
@@ -60,6 +61,11 @@ class Run:
         return self.folder / "metrics.jsonl"
 
     @property
+    def averages(self) -> Path:
+        """Weights that are to be averaged at the end."""
+        return self.folder / "averages"
+
+    @property
     def dropped(self) -> Path:
         return self.folder / "dropped.jsonl"
 
@@ -94,9 +100,10 @@ class Run:
                 fix="--resume to go on, or --out for another folder",
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self.folder / "evaluations", ignore_errors=True)  # of a start that came to nothing
-        for left in (self.dropped, self.skipped):
-            left.unlink(missing_ok=True)
+        for left in (self.folder / "evaluations", self.averages):  # of a start that came to nothing
+            shutil.rmtree(left, ignore_errors=True)
+        for file in (self.dropped, self.skipped):
+            file.unlink(missing_ok=True)
         self._save_recipe(recipe)
         content = {
             "seed": recipe.seed,

@@ -7,6 +7,7 @@ progress = state.restore() or progress      # of the newest valid checkpoint
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,7 @@ class TrainingState:
         found = newest_checkpoint(self.saver.run.checkpoints, self.saver.tell) if ranks.main else None
         progress = ranks.broadcast(found.progress if found else None)
         if progress is None:
+            ranks.on_main(lambda: shutil.rmtree(self.saver.run.averages, ignore_errors=True))
             return None
         load_trained(wrapped.inner, wrapped.own(found.weights() if found else None))
         self.optimizer.load_state_dict(wrapped.own(found.optimizer() if found else None))

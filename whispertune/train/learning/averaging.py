@@ -110,6 +110,8 @@ class MovingAverage:
     def load_state_dict(self, state: Mapping[str, Tensor], step: int) -> None:
         if UPDATES not in state:  # the run had no average so far; what this one starts from is soon forgotten
             return
+        if UPDATES not in state:  # of a run that averaged nothing so far: from here on it does
+            return
         self.updates = int(state[UPDATES])
         for name, value in self.shadow.items():
             value.copy_(state[name])
