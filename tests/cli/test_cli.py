@@ -80,6 +80,7 @@ def test_from_init_to_export(tiny: ModelFolder, noises: Path, tmp_path: Path) ->
             folder / "recipe.toml",
             "train.epochs=1",
             "evaluation.times=1",
+            "windows.fit_share=0.5",
             "evaluation.verify_clips=2",
             "--json",
         )

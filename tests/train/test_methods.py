@@ -56,6 +56,7 @@ def recipe_for(tiny: ModelFolder, data: Path, changes: dict[str, Any]) -> Recipe
             "model": str(tiny.path),
             "language": "sv",
             "data": {"train": [{"source": str(data / "train")}], "dev": [{"source": str(data / "dev")}]},
+            "windows": {"fit_share": 0.5},
             "evaluation": {"times": 1, "verify_clips": 0},
             "checkpoints": {"every_steps": 2},
             **{key: value for key, value in changes.items() if key != "train"},
