@@ -9,8 +9,6 @@ share), and whispertune installed there.
 from __future__ import annotations
 
 import json
-import logging
-import os
 import queue
 import subprocess
 import sys
@@ -22,6 +20,7 @@ from typing import Any
 
 import whispertune
 from whispertune.errors import InputError, WhispertuneError
+from whispertune.ray_cluster import ray_cluster
 
 Tell = Callable[[int, int, float, bool], None]  # (shard, its rows done, seconds of audio in them, whether it is done)
 Engine = Callable[[Path, Sequence[int], int, Tell], None]
@@ -58,22 +57,8 @@ def run_ray(work: Path, shards: Sequence[int], processes: int, tell: Tell) -> No
     Raises:
         InputError: Ray is not installed, or no cluster answers. WhispertuneError: a shard failed.
     """
-    try:
-        import ray
-    except ImportError:
-        raise InputError("--engine ray needs Ray", fix="pip install 'whispertune[ray]'") from None
-    own = not ray.is_initialized()
-    if own:
-        try:
-            ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError) as error:  # none known here, or one that has gone
-            fix = "start one with: ray start --head   (or set RAY_ADDRESS)"
-            raise InputError(f"no Ray cluster answers ({str(error).splitlines()[0]})", fix=fix) from None
-    try:
+    with ray_cluster() as ray:
         _on_ray(ray, work, shards, tell)
-    finally:
-        if own:
-            ray.shutdown()
 
 
 ENGINES: dict[str, Engine] = {"local": run_local, "ray": run_ray}

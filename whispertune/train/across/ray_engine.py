@@ -9,17 +9,17 @@ resumed, here or with another number of workers. The run's folder and the record
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from whispertune.errors import InputError, TrainingError, WhispertuneError
+from whispertune.ray_cluster import ray_cluster
 from whispertune.recipe import Recipe
 from whispertune.reporting import Reporter
 from whispertune.train.across.ranks import GRADIENTS_PATIENCE, RankLostError, portable
@@ -47,7 +47,7 @@ def fine_tune_on_ray(
         InputError: Ray is not installed, no cluster answers, or it is too small.
         WhispertuneError: as `fine_tune` does.
     """
-    with _cluster() as ray:
+    with ray_cluster() as ray:
         scaling = _scaling(ray.nodes(), workers)
         line = ray.remote(num_cpus=0)(_Line).remote()
         how = {"resume": resume, "allow_changes": allow_changes}
@@ -181,27 +181,6 @@ def _send(line: Any, name: str, *arguments: Any) -> None:
 def _pass_on(told: Sequence[tuple[str, tuple[Any, ...]]], reporter: Reporter) -> None:
     for name, arguments in told:
         getattr(reporter, name)(*arguments)
-
-
-@contextmanager
-def _cluster() -> Iterator[Any]:
-    """Ray, connected to its cluster."""
-    try:
-        import ray
-    except ImportError:
-        raise InputError("--engine ray needs Ray", fix="pip install 'whispertune[ray]'") from None
-    own = not ray.is_initialized()
-    if own:
-        try:
-            ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError) as error:  # none known here, or one that has gone
-            fix = "start one with: ray start --head   (or set RAY_ADDRESS)"
-            raise InputError(f"no Ray cluster answers ({str(error).splitlines()[0]})", fix=fix) from None
-    try:
-        yield ray
-    finally:
-        if own:
-            ray.shutdown()
 
 
 def _scaling(nodes: Sequence[dict[str, Any]], workers: int) -> dict[str, Any]:
