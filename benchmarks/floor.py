@@ -43,10 +43,10 @@ def operations(work: Callable[[], object]) -> int:
     from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
     def attention(query: Size, key: Size, value: Size, *_: Any, **__: Any) -> int:
-        return int(sdpa_flop_count(query, key, value))
+        return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
 
     def attention_backward(gradient: Size, query: Size, key: Size, value: Size, *_: Any, **__: Any) -> int:
-        return int(sdpa_backward_flop_count(gradient, query, key, value))
+        return int(sdpa_backward_flop_count(gradient, query, key, value))  # type: ignore[no-untyped-call]
 
     cpu = {  # the library counts attention on a GPU only
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention,

@@ -79,14 +79,15 @@ def make_model(folder: Path) -> None:
     import torch
     from transformers import WhisperForConditionalGeneration
 
-    from whispertune.model.formats.transformers import Shape, config_for, model_state, write_folder
+    from whispertune.model.formats.transformers import Shape, config_for, write_folder
     from whispertune.model.load import find_model
+    from whispertune.model.parameters import merged_state
 
     base = find_model("bundled:whisper-base")
     torch.manual_seed(0)
     shape = Shape(base.shape.vocabulary, 80, 16, 1, 1, 2, 2, 32, 32)
     model = WhisperForConditionalGeneration(config_for(shape, base.vocabulary))
-    write_folder(folder, model_state(model), shape, base.tokenizer_json, base.generation)
+    write_folder(folder, merged_state(model), shape, base.tokenizer_json, base.generation)
 
 
 def measure(recipe_path: Path, *, batch: bool) -> dict[str, float]:

@@ -1,11 +1,12 @@
 """Training speed against a Seq2SeqTrainer script, side by side in one run, and against what the machine can do.
 
-    python -m benchmarks.training short --train DIR --dev DIR --language ln --baseline hf_seq2seq.py
+    python -m benchmarks.training short frozen --train DIR --dev DIR --language ln --baseline hf_seq2seq.py
+    python -m benchmarks.training frozen uncached --train DIR --dev DIR --shape large-v3-turbo
 
 Both sides see the same model, rows and utterances a step, one after the other on the same machine. The baseline is
 any script with the options used below whose last line is one JSON object with `train_s_per_utterance`. It runs
-first and last, for a few steps each, so that a machine whose speed drifts is seen to drift. Machines differ
-and are shared: quote the ratio, not the seconds.
+before and after our cases, for a few steps each, so that a machine whose speed drifts is seen to drift. Machines
+differ and are shared: quote the ratio, not the seconds.
 
 The floor is what products of matrices alone would take: operations counted in a few steps of ours, over the rate at
 which this machine multiplies large matrices.
@@ -17,7 +18,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,6 +28,7 @@ from typing import Any
 import soundfile
 
 from benchmarks.floor import matrix_rate, operations
+from benchmarks.shapes import SHAPES, random_model
 from whispertune.model.load import find_model
 from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter, StepReport
@@ -35,6 +36,8 @@ from whispertune.train.loop import fine_tune
 from whispertune.train.run import Run
 
 COUNTED_STEPS = 4  # in which operations are counted
+
+Rows = dict[float | None, Path]  # folders, by how long their utterances were joined to be
 
 
 @dataclass(frozen=True)
@@ -152,53 +155,75 @@ def _recipe(options: argparse.Namespace, case: Case, train: Path, steps: int | N
 
 
 def main() -> None:
+    options = _options()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        os.environ["WHISPERTUNE_CACHE"] = str(folder / "cache")  # no states of earlier runs
+        if options.shape:
+            options.model = random_model(options.shape, folder / "model", find_model(options.model)).name
+        model, cases = find_model(options.model).path, [CASES[each] for each in options.cases]
+        train = {seconds: _rows(options, seconds, folder) for seconds in {case.joined_s for case in cases}}
+        before = _baselines(options, train, model, folder / "before")
+        ours = [run_ours(options, case, train[case.joined_s], folder / str(n)) for n, case in enumerate(cases)]
+        after = _baselines(options, train, model, folder / "after")
+    _tell(options, cases, ours, [before, after])
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", choices=CASES)
+    parser.add_argument("cases", choices=CASES, nargs="+")
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--dev", type=Path, required=True)
     parser.add_argument("--baseline", type=Path, help="without it, ours alone is measured")
     parser.add_argument("--language", default="ln")
     parser.add_argument("--model", default="bundled:whisper-base")
+    parser.add_argument("--shape", choices=SHAPES, help="random weights of this shape, with the model's vocabulary")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--step", type=int, default=16, help="utterances a step, on both sides")
     parser.add_argument("--steps", type=int, default=20, help="steps of ours, in an epoch")
     parser.add_argument("--baseline-steps", type=int, default=2, help="steps of the baseline, before and after")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def _rows(options: argparse.Namespace, joined_s: float | None, folder: Path) -> Path:
+    """The rows as they are, or joined."""
+    if joined_s is None:
+        return Path(options.train)
+    join_rows(options.train, folder / "joined", joined_s, options.step * options.steps)
+    return folder / "joined"
+
+
+def _baselines(options: argparse.Namespace, train: Rows, model: Path, folder: Path) -> dict[float | None, float]:
+    """Utterances a second of the other side on each kind of rows."""
+    if options.baseline is None:
+        return {}
+    return {seconds: run_baseline(options, rows, model, folder / str(seconds)) for seconds, rows in train.items()}
+
+
+def _tell(
+    options: argparse.Namespace, cases: list[Case], ours: list[Ours], sides: list[dict[float | None, float]]
+) -> None:
+    """A line of JSON for each case."""
     import torch
 
-    case, model = CASES[options.case], find_model(options.model).path
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    with tempfile.TemporaryDirectory() as name:
-        folder, train = Path(name), options.train
-        os.environ["WHISPERTUNE_CACHE"] = name  # no states of earlier runs
-        if case.joined_s:
-            train = folder / "joined"
-            join_rows(options.train, train, case.joined_s, options.step * options.steps)
-        sides = []
-        if options.baseline:
-            sides.append(run_baseline(options, train, model, folder / "before"))
-        ours = run_ours(options, case, train, folder)
-        rate = max(matrix_rate(device, dtype) for dtype in (torch.bfloat16, torch.float32))
-        if options.baseline:
-            sides.append(run_baseline(options, train, model, folder / "after"))
-    floor_s = ours.operations_per_step / rate
-    print(
-        json.dumps(
-            {
-                "case": case.what,
-                "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {device}",
-                "precision": options.precision,
-                "ours_utterances_per_second": ours.utterances_per_second,
-                "baseline_utterances_per_second": sides,
-                "times_as_fast": [ours.utterances_per_second / each for each in sides],
-                "seconds_per_step": ours.seconds_per_step,
-                "operations_per_step": ours.operations_per_step,
-                "matrix_rate": rate,
-                "share_of_the_possible": floor_s / ours.seconds_per_step,
-                "median_baseline": statistics.median(sides) if sides else None,
-            }
-        )
-    )
+    rate = max(matrix_rate(device, dtype) for dtype in (torch.bfloat16, torch.float32))
+    for case, found in zip(cases, ours, strict=True):
+        theirs = [side[case.joined_s] for side in sides if side]
+        line = {
+            "case": case.what,
+            "model": options.shape or options.model,
+            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {device}",
+            "precision": options.precision,
+            "ours_utterances_per_second": found.utterances_per_second,
+            "baseline_utterances_per_second": theirs,
+            "times_as_fast": [found.utterances_per_second / each for each in theirs],
+            "seconds_per_step": found.seconds_per_step,
+            "operations_per_step": found.operations_per_step,
+            "matrix_rate": rate,
+            "share_of_the_possible": found.operations_per_step / rate / found.seconds_per_step,
+        }
+        print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

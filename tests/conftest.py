@@ -15,7 +15,7 @@ from hypothesis import settings
 from tests.hub_client import connected
 from tests.hub_server import Hub
 from whispertune.data.audio import AudioReader
-from whispertune.model.formats.transformers import Shape, config_for, model_state, write_folder
+from whispertune.model.formats.transformers import Shape, config_for, write_folder
 from whispertune.model.load import ModelFolder, find_model
 
 ROOT = Path(__file__).parents[1]
@@ -84,11 +84,13 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, base: ModelFolder) -> ModelFo
     import torch
     from transformers import WhisperForConditionalGeneration
 
+    from whispertune.model.parameters import merged_state
+
     shape = Shape(base.shape.vocabulary, 80, 16, 2, 2, 2, 2, 32, 32)
     torch.manual_seed(0)
     model = WhisperForConditionalGeneration(config_for(shape, base.vocabulary))
     folder = tmp_path_factory.mktemp("tiny")
-    write_folder(folder, model_state(model), shape, base.tokenizer_json, base.generation)
+    write_folder(folder, merged_state(model), shape, base.tokenizer_json, base.generation)
     return ModelFolder(str(folder), folder)
 
 

@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from whispertune import exporting
 from whispertune.cli import main
+from whispertune.data.segments import Segment
 from whispertune.decode.context import Mark, mark_of
 from whispertune.errors import InputError, VerificationError
-from whispertune.exporting import enough_clips, export
+from whispertune.exporting import Comparison, compare, enough_clips, export
 from whispertune.model import export as writers
 from whispertune.model.formats import ctranslate2 as ct2
-from whispertune.model.load import ModelFolder
+from whispertune.model.load import ModelFolder, find_model
+from whispertune.reporting import Reporter
 from whispertune.service import export_model, read_data
 
 
@@ -60,6 +63,58 @@ def test_an_export_may_be_decoded_as_its_source(to: str, tiny: ModelFolder, tmp_
     Mark(("full", "fit")).write(source)
     report = export(ModelFolder("source", source), to, tmp_path / "out", clips=None)
     assert mark_of(str(report.folder)).contexts == ("full", "fit")
+
+
+def test_an_export_of_an_export_says_so_too(tiny: ModelFolder, tmp_path: Path) -> None:
+    for number, to in enumerate(("ct2", "ct2", "transformers")):
+        if number:
+            Mark(("full", "fit")).write(tmp_path / "out0")
+        source = find_model(str(tmp_path / f"out{number - 1}")) if number else tiny
+        export(source, to, tmp_path / f"out{number}", clips=None, quantization="float32")
+    assert mark_of(str(tmp_path / "out2")).contexts == ("full", "fit")
+
+
+def test_the_working_folder_is_refused(tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for out in (".", "../empty"):
+        with pytest.raises(InputError, match="folder you are in"):
+            export(tiny, "ct2", Path(out), clips=None)
+
+
+def test_languages_without_spaces_are_verified_by_characters(
+    tiny: ModelFolder, noises: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clip of theirs is one word: WER would take a character for all of it."""
+    monkeypatch.setattr(exporting, "compare", lambda *_: found)
+    found = Comparison(
+        clips=50,
+        words=50,
+        characters=700,
+        texts_equal=49,
+        wer_source=10.0,
+        wer_export=12.0,
+        cer_source=8.0,
+        cer_export=8.14,
+        metric="cer",
+        first_difference=None,
+    )
+    clips = [Segment("a", noises / "dev" / "0.wav", 0.0, 1.0, "今天天气很好", "zh")]
+    report = export(tiny, "ct2", tmp_path / "out", clips=clips)
+    assert report.as_json()["cer_apart"] == pytest.approx(0.14)
+    assert "0.14 CER from the source (8.00 there, 8.14 here" in found.told(report.tolerance)
+    found = replace(found, cer_export=9.0)
+    with pytest.raises(VerificationError, match=r"1\.00 CER .* on 50 clips with 700 characters"):
+        export(tiny, "ct2", tmp_path / "other", clips=clips)
+
+
+def test_their_clips_are_compared_so(tiny: ModelFolder, noises: Path) -> None:
+    clips = [Segment(str(n), noises / "dev" / f"{n}.wav", 0.0, 1.0, "今天天气很好", "zh") for n in range(2)]
+    found = compare(tiny, lambda segment, reader: segment.text, clips, Reporter())
+    assert (found.metric, found.words, found.characters) == ("cer", 2, 12)
+    assert (found.cer_export, found.wer_export) == (0.0, 0.0)
+    assert found.apart == found.cer_source
+    assert len(enough_clips([replace(clips[0], text="今" * 100)] * 30)) == 20
 
 
 def test_not_verified_is_said(tiny: ModelFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

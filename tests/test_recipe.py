@@ -43,6 +43,12 @@ def test_defaults_and_paths_relative_to_the_recipe(path: Path) -> None:
     assert recipe.train.segments_a_step == 16
 
 
+def test_adapters_without_lora_are_refused(path: Path) -> None:
+    with pytest.raises(RecipeError, match=r'train.lora. is for method = "lora"'):
+        load_recipe(path, ["train.lora.rank=8"])
+    assert load_recipe(path, ["train.lora.rank=8", "train.method=lora"]).train.lora.rank == 8
+
+
 def test_overrides(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     overrides = ["train.learning_rate=1e-5", "data.train.1.limit_rows=5", "data.train.0.source=here", "language=no"]
@@ -52,6 +58,21 @@ def test_overrides(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert recipe.data.train[0].source == str(tmp_path / "here")  # relative to where it was typed
     assert recipe.language == "no"
     assert load_recipe(path, ["data.test.0.source=t"]).data.test[0].source == str(tmp_path / "t")
+
+
+def test_paths_that_are_overridden_are_relative_to_where_they_were_typed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here = tmp_path / "here"
+    (here / "weights").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    overrides = ["model=weights", "augment.noise=hum", 'data.dev=[{source="mine"}, {source="hub:me/set:all:test"}]']
+    recipe = load_recipe(path, overrides)
+    assert (recipe.model, recipe.augment.noise) == (str(here / "weights"), str(here / "hum"))
+    assert [table.source for table in recipe.data.dev] == [str(here / "mine"), "hub:me/set:all:test"]
+    assert recipe.data.train[0].source == str(tmp_path / "recordings")  # as the recipe has it
+    save_recipe(recipe, tmp_path / "resolved.toml")
+    assert load_recipe(tmp_path / "resolved.toml") == recipe
 
 
 def test_overrides_of_tables_that_the_recipe_does_not_have(path: Path, tmp_path: Path) -> None:
@@ -107,6 +128,24 @@ def test_wrong_overrides(path: Path) -> None:
         load_recipe(path, ["train.epochs"])
     with pytest.raises(RecipeError, match="nothing at"):
         load_recipe(path, ["data.train.7.source=x"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "keys"),
+    [
+        (["train.average=ema", "evaluation.times=0"], ("train.average", "evaluation.times = 1")),
+        (["train.average=last", "evaluation.times=1"], ("train.average", "evaluation.times = 2")),
+        (["train.average=best", "train.average_of=1"], ("train.average", "train.average_of = 2")),
+    ],
+)
+def test_an_average_that_would_never_be_made_is_refused(
+    overrides: list[str], keys: tuple[str, str], path: Path
+) -> None:
+    with pytest.raises(RecipeError) as error:
+        load_recipe(path, overrides)
+    assert all(key in error.value.what for key in keys)
+    assert error.value.where == str(path)
+    assert load_recipe(path, ["train.average=ema", "evaluation.times=1"]).train.average == "ema"
 
 
 def test_what_is_missing(path: Path, tmp_path: Path) -> None:

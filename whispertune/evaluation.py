@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -60,9 +60,9 @@ class Evaluation:
 
     def as_json(self) -> dict[str, Any]:
         """The figures under the names that `--json` promises; rates in per cent."""
-        scores = self.scores
+        intervals = {name: list(value) for name, value in asdict(self.scores).items() if isinstance(value, tuple)}
         return {
-            "rows": scores.rows,
+            "rows": self.scores.rows,
             "rows_unreadable": len(self.problems),
             "audio_seconds": round(self.audio_seconds, 2),
             "seconds": round(self.seconds, 2),
@@ -70,15 +70,8 @@ class Evaluation:
             "context": self.context,
             "split": self.split,
             "biased_by_selection": self.biased_by_selection,
-            "wer": scores.wer,
-            "wer_interval": list(scores.wer_interval),
-            "cer": scores.cer,
-            "wer_normalized": scores.wer_normalized,
-            "cer_normalized": scores.cer_normalized,
-            "substitutions": scores.substitutions,
-            "deletions": scores.deletions,
-            "insertions": scores.insertions,
-            "normalizer": scores.normalizer,
+            **asdict(self.scores),
+            **intervals,
         }
 
     def of(self, split: str, *, biased: bool) -> Evaluation:

@@ -1,7 +1,7 @@
 """Export, verified: the same clips through the source and through the export in its real runtime.
 
 report = export(find_model("my-run"), "ct2", Path("deployed"), clips=segments)
-report.comparison.wer_apart      # points; past the tolerance the export is removed and VerificationError raised
+report.comparison.apart      # points of WER or CER; past the tolerance VerificationError is raised, nothing written
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from typing import Any
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Segment
-from whispertune.decode.context import copy_mark
 from whispertune.decode.engines import Engine, best_device, live_engine, load_live, suppressed_tokens
 from whispertune.errors import AudioError, InputError, VerificationError
 from whispertune.evaluation import clip, decode_segments
 from whispertune.model.export import EXPORTERS, check_export
 from whispertune.model.generation import Generation
-from whispertune.model.load import ModelFolder
+from whispertune.model.load import ModelFolder, copy_mark
 from whispertune.reporting import Reporter
+from whispertune.score.normalize import leads_with_cer
 from whispertune.score.wer import score
 from whispertune.windows.tokens import Vocabulary
 
-TOLERANCES = {"float32": 0.5, "float16": 0.5, "int8": 1.0, "int8_float16": 1.0}  # WER points from the source
+TOLERANCES = {"float32": 0.5, "float16": 0.5, "int8": 1.0, "int8_float16": 1.0}  # points from the source
 ENOUGH_WORDS = 500
+CHARACTERS_A_WORD = 4  # about, of languages written without spaces
 
 Decode = Callable[[Segment, AudioReader], str]
 
@@ -37,15 +38,39 @@ class Comparison:
 
     clips: int
     words: int  # of the references
+    characters: int  # of them
     texts_equal: int  # clips with the very same text
     wer_source: float
     wer_export: float
+    cer_source: float
+    cer_export: float
+    metric: str  # what decides: "wer", or "cer" for languages written without spaces
     first_difference: str | None
 
     @property
     def wer_apart(self) -> float:
         """Points of WER between the two."""
         return abs(self.wer_source - self.wer_export)
+
+    @property
+    def cer_apart(self) -> float:
+        """Points of CER between the two."""
+        return abs(self.cer_source - self.cer_export)
+
+    @property
+    def apart(self) -> float:
+        """Points between the two, of what decides."""
+        return self.cer_apart if self.metric == "cer" else self.wer_apart
+
+    def told(self, allowed: float) -> str:
+        """How far apart they are, in words."""
+        source, export, amount = self.wer_source, self.wer_export, f"{self.words} words"
+        if self.metric == "cer":
+            source, export, amount = self.cer_source, self.cer_export, f"{self.characters} characters"
+        return (
+            f"{self.apart:.2f} {self.metric.upper()} from the source ({source:.2f} there, {export:.2f} here, "
+            f"at most {allowed} allowed) on {self.clips} clips with {amount}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +82,28 @@ class ExportReport:
     quantization: str
     size_bytes: int
     runtime: str
-    tolerance: float  # points of WER
+    tolerance: float  # points of what decides
     comparison: Comparison | None  # None: not verified
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values."""
         content = asdict(self) | {"folder": str(self.folder), "verified": self.comparison is not None}
         compared = content.pop("comparison") or {}
-        apart = {"wer_apart": self.comparison.wer_apart} if self.comparison else {}
+        found = self.comparison
+        apart = {"wer_apart": found.wer_apart, "cer_apart": found.cer_apart} if found else {}
         return content | compared | apart
 
 
-def enough_clips(segments: Sequence[Segment], words: int = ENOUGH_WORDS) -> list[Segment]:
-    """The first segments that have so many reference words together, or all where there are fewer."""
+def enough_clips(segments: Sequence[Segment]) -> list[Segment]:
+    """The first segments that have 500 reference words together, or as much text without spaces; all of fewer."""
     chosen: list[Segment] = []
-    count = 0
+    words = 0.0
     for segment in segments:
-        if count >= words:
+        if words >= ENOUGH_WORDS:
             break
         chosen.append(segment)
-        count += len(segment.text.split())
+        unspaced = leads_with_cer(segment.language)
+        words += len(segment.text) / CHARACTERS_A_WORD if unspaced else len(segment.text.split())
     return chosen
 
 
@@ -93,13 +120,14 @@ def export(
 
     Raises:
         InputError: no such format, a folder in use, or no clips to compare on.
-        VerificationError: the runtime's WER is too far from the source's; nothing is written.
+        VerificationError: the runtime's errors are too far from the source's; nothing is written.
     """
     if clips is not None and not clips:
         raise InputError("no clips to verify the export with", fix="give some with --data, or --no-verify")
     chosen = check_export(to, out, quantization)
     exporter = EXPORTERS[to]
-    partial = out.with_name(f".{out.name}.partial")  # an export is verified or it did not happen
+    target = out.resolve()
+    partial = target.with_name(f".{target.name}.partial")  # an export is verified or it did not happen
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -114,18 +142,17 @@ def export(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    if out.exists():
-        out.rmdir()  # empty
-    partial.rename(out)
+    if target.exists():
+        target.rmdir()  # empty
+    partial.rename(target)
     return report
 
 
 def _check(report: ExportReport) -> None:
     found = report.comparison
-    if found is not None and found.wer_apart > report.tolerance:
+    if found is not None and found.apart > report.tolerance:
         raise VerificationError(
-            f"{report.runtime} is {found.wer_apart:.2f} WER away from the source ({found.wer_export:.2f} against "
-            f"{found.wer_source:.2f} on {found.words} words; allowed: {report.tolerance})",
+            f"{report.runtime} is {found.told(report.tolerance)}",
             where=str(report.folder),
             fix=f"nothing was written; try a finer --quantization. First difference: {found.first_difference}",
         )
@@ -155,9 +182,13 @@ def compare(folder: ModelFolder, decode: Decode, clips: Sequence[Segment], tell:
     return Comparison(
         clips=len(pairs),
         words=sum(utterance.words.reference_length for utterance in utterances),
+        characters=sum(utterance.characters.reference_length for utterance in utterances),
         texts_equal=sum(a == b for a, b in pairs),
         wer_source=theirs.wer,
         wer_export=ours.wer,
+        cer_source=theirs.cer,
+        cer_export=ours.cer,
+        metric="cer" if leads_with_cer(language) else "wer",
         first_difference=next((f"{a!r} became {b!r}" for a, b in pairs if a != b), None),
     )
 

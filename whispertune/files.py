@@ -1,7 +1,8 @@
-"""Files that must be whole: their hash, and waiting until they are on the disk.
+"""Files that must be whole: their hash, waiting until they are on the disk, and a text in place of another.
 
 sha256(path)
 sync(path), sync(path.parent)
+replace_text(path, text)
 """
 
 from __future__ import annotations
@@ -24,3 +25,15 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        sync(temporary)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

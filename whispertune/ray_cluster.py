@@ -30,7 +30,7 @@ def ray_cluster() -> Iterator[Any]:
     if own:
         try:
             ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError) as error:  # none known here, or one that has gone
+        except (ConnectionError, RuntimeError, ValueError) as error:  # none known here, one that has gone, no address
             fix = "start one with: ray start --head   (or set RAY_ADDRESS)"
             raise InputError(f"no Ray cluster answers ({str(error).splitlines()[0]})", fix=fix) from None
     try:

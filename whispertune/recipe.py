@@ -95,7 +95,10 @@ class Windows(Table):
 
 
 class Augment(Table):
-    """What is done to the audio of training, never to dev or test. Shares are of the segments, one by one."""
+    """What is done to the audio of training, never to dev or test.
+
+    Shares are of the stretches: single rows, or cues that follow each other.
+    """
 
     time_masks: int = Field(0, ge=0, description="SpecAugment: stretches of time that are blanked in each segment")
     time_mask_share: Share = Field(0.1, description="of a segment's frames that one of them blanks at most")
@@ -108,9 +111,9 @@ class Augment(Table):
     noise: str | None = Field(None, description="a folder of recordings of noise that is laid under speech")
     noise_snr_db: tuple[float, float] = Field((5.0, 30.0), description="speech over noise, drawn evenly")
     noise_share: Share = 0.3
-    room_share: Share = Field(0.0, description="of the segments heard as in a simulated room")
-    telephone_share: Share = Field(0.0, description="of the segments cut to the telephone band, 300 to 3,400 Hz")
-    codec_share: Share = Field(0.0, description="of the segments coded as low-rate MP3 and decoded again")
+    room_share: Share = Field(0.0, description="of the stretches heard as in a simulated room")
+    telephone_share: Share = Field(0.0, description="of the stretches cut to the telephone band, 300 to 3,400 Hz")
+    codec_share: Share = Field(0.0, description="of the stretches coded as low-rate MP3 and decoded again")
 
 
 class Lora(Table):
@@ -132,7 +135,7 @@ class Train(Table):
     method: Literal["full", "lora"] = "full"
     freeze: tuple[str, ...] = Field((), description='"encoder", "encoder.layers.0-5", "embeddings": kept as they are')
     lora: Lora = Lora()
-    base_bits: Literal[4, 8] | None = Field(None, description="under LoRA, keep the base in so many bits")
+    base_bits: Literal[4, 8] | None = Field(None, description="under LoRA, keep the base's layers in so many bits")
     cache_gb: float = Field(20.0, ge=0, description="at most, of what a frozen encoder gives, on disk; 0: nothing")
 
     epochs: Positive = Field(3.0, description="passes over the training data")
@@ -184,6 +187,12 @@ class Train(Table):
     def _bits_are_for_lora(self) -> Train:
         if self.base_bits is not None and self.method != "lora":
             raise ValueError('base_bits is for method = "lora": whole weights are not trained in few bits')
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_are_for_lora(self) -> Train:
+        if self.lora != Lora() and self.method != "lora":
+            raise ValueError('[train.lora] is for method = "lora": without it, whole weights are trained')
         return self
 
     @property
@@ -244,6 +253,16 @@ class Recipe(Table):
     evaluation: Evaluation = Evaluation()
     checkpoints: Checkpoints = Checkpoints()
     tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _averages_are_evaluated(self) -> Recipe:
+        asked = f'train.average = "{self.train.average}"'
+        least = {"none": 0, "ema": 1, "last": 2, "best": 2}[self.train.average]
+        if self.evaluation.times < least:
+            raise ValueError(f"{asked} needs evaluation.times = {least} or more: only what is evaluated is kept")
+        if least == 2 and self.train.average_of < 2:
+            raise ValueError(f"{asked} needs train.average_of = 2 or more")
+        return self
 
 
 def kind_and_location(source: str) -> tuple[str, str]:

@@ -4,8 +4,8 @@
     recipe.train.epochs            # 3.0
     save_recipe(recipe, run / "resolved.toml")
 
-Unknown keys are errors that name the nearest right one and the line. Paths are relative to the recipe; those of
-data given as overrides are relative to the current folder.
+Unknown keys are errors that name the nearest right one and the line. Paths are relative to the recipe; those given as
+overrides are relative to the current folder.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def parse_recipe(tree: dict[str, Any], text: str = "", path: Path | None = None)
         keys = [str(part) for part in first["loc"]]
         line = _line(text, keys)
         where = ".".join(keys) if path is None or line is None else f"{path}:{line}"
-        raise RecipeError(*_explain(first["type"], keys, first["msg"]), where=where, fix=_fix(keys)) from error
+        told = where or (str(path) if path else None)  # of several tables together
+        raise RecipeError(*_explain(first["type"], keys, first["msg"]), where=told, fix=_fix(keys)) from error
 
 
 def _explain(kind: str, keys: Sequence[str], message: str) -> tuple[str]:
@@ -62,7 +63,8 @@ def _explain(kind: str, keys: Sequence[str], message: str) -> tuple[str]:
         return (f"unknown key {name!r}",)
     if kind == "missing":
         return (f"the recipe needs {name!r}",)
-    return (f"{name}: {message.removeprefix('Value error, ')}",)
+    message = message.removeprefix("Value error, ")
+    return (f"{name}: {message}" if name else message,)
 
 
 def _fix(keys: Sequence[str]) -> str | None:
@@ -136,10 +138,13 @@ def _override(tree: dict[str, Any], override: str) -> None:
             node = node[int(key)] if isinstance(node, list) else node.setdefault(key, empty)
         value = _value(raw)
         if keys[0] == "data" and keys[-1] == "source":
-            value = located(str(value), lambda path: (Path.cwd() / path).resolve())
+            value = str(value)
         node[int(keys[-1]) if isinstance(node, list) else keys[-1]] = value
     except (IndexError, ValueError, TypeError, AttributeError) as error:
         raise RecipeError(f"the recipe has nothing at {dotted!r}", where=override) from error
+    overridden = {keys[0]: tree[keys[0]]}
+    _absolute(overridden, Path.cwd())  # what stood there is absolute by now
+    tree |= overridden
 
 
 def _value(raw: str) -> Any:
@@ -151,7 +156,7 @@ def _value(raw: str) -> Any:
 
 
 def _absolute(tree: dict[str, Any], folder: Path) -> None:
-    """Make paths absolute that are relative to the recipe: those of data, and the model's where it is a folder."""
+    """Make paths absolute that are relative to a folder: of data, of noise, and the model's where it is one."""
     model = tree.get("model")
     if isinstance(model, str) and (folder / model).is_dir():
         tree["model"] = str((folder / model).resolve())

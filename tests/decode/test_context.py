@@ -60,6 +60,16 @@ def test_a_clip_holds_its_samples_and_then_silence(noises: Path, reader: AudioRe
     assert not full[24_000:].any()
 
 
+def test_a_mark_takes_the_place_of_another(tmp_path: Path) -> None:
+    """Whoever reads the old one meanwhile has all of it."""
+    Mark().write(tmp_path)
+    with (tmp_path / MARK).open() as old:
+        Mark(("full", "fit"), "average").write(tmp_path)
+        assert json.load(old) == {"contexts": ["full"], "weights": "live"}
+    assert Mark.read(tmp_path) == Mark(("full", "fit"), "average")
+    assert [path.name for path in tmp_path.iterdir()] == [MARK]
+
+
 def test_real_weights_and_speech_in_both_engines(base: ModelFolder, english_read: Path, reader: AudioReader) -> None:
     """On the very same short mels both write the same, and each clip what it gets alone."""
     live = load_live(base)
@@ -98,6 +108,16 @@ def test_a_short_recording_is_transcribed_on_what_it_needs(
     assert all(0 <= cue.start_s < cue.end_s <= transcript.audio_seconds + 0.02 for cue in transcript.cues)
     assert transcript.cues[0].words or engine == "transformers"
     assert "many more errors" in said[0]
+
+
+def test_the_language_is_detected_on_an_odd_number_of_frames(
+    base: ModelFolder, english_read: Path, reader: AudioReader
+) -> None:
+    samples = reader.read(english_read / CLIP)[:80_160]  # 501 frames
+    options = Options(engine="transformers", context="fit")
+    transcript = open_transcriber(str(base.path), options)(samples, Path(CLIP), None)
+    assert transcript.language == "en"
+    assert "my fellow Americans" in transcript.cues[0].text
 
 
 def test_a_model_says_what_it_was_trained_on(tiny: ModelFolder, tmp_path: Path) -> None:

@@ -106,6 +106,13 @@ def test_cues_without_words_are_refused() -> None:
     assert by_sentence([Cue(1.0, 2.0, "")]) == ()
 
 
+def test_punctuation_without_words_goes_to_the_word_before() -> None:
+    alone = Cue(0.3, 0.4, "。")
+    assert texts(cue("はい"), alone, cue("ええ", start_s=0.4)) == ["はい。", "ええ"]
+    assert texts(cue("はい", "。"), alone) == texts(cue("はい。"), alone) == ["はい。"]  # it is there already
+    assert texts(alone, cue("はい")) == ["はい"]
+
+
 WORDS = st.one_of(
     st.sampled_from([" a", " the", " Dr.", " end.", " so,", " J.", "-known", '"', " 3", ".", "5", " “No!”", " x" * 3]),
     st.sampled_from(["微", "调", "。", "、", "」", "「", "カー", "ครับ", " ", " क्या", "है।"]),

@@ -70,7 +70,7 @@ def test_a_frozen_beginning_and_the_rest_are_the_whole(tiny: ModelFolder, layers
     states = encoder.prefix(mel)
     assert states.shape == (2, 150, 16)
     assert not states.requires_grad
-    assert torch.equal(encoder.rest(states), whole)
+    assert torch.equal(encoder.rest([states]), whole)
     assert torch.equal(encoder(mel).last_hidden_state, whole)
 
 
@@ -81,7 +81,7 @@ def test_a_frozen_beginning_never_drops_out(tiny: ModelFolder) -> None:
     expected = encoder.eval().prefix(mel)
     encoder.train()
     assert torch.equal(encoder.prefix(mel), expected)
-    assert not torch.equal(encoder.rest(expected), encoder.rest(expected))  # the others do
+    assert not torch.equal(encoder.rest([expected]), encoder.rest([expected]))  # the others do
     assert not any(module.training for module in encoder.layers[0].modules())
     encoder.frozen_layers = 0
     assert not torch.equal(encoder.train().prefix(mel), expected)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +16,17 @@ import soundfile
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
+from tests.hub_server import Hub
 from whispertune.decode.engines import CTranslate2Engine, live_engine, load_live, open_engine
 from whispertune.errors import ModelError
 from whispertune.model.bundled import bundled_files
 from whispertune.model.export import write_ctranslate2
 from whispertune.model.formats.ctranslate2 import model_bin, quantize, read_model_bin
-from whispertune.model.formats.transformers import model_state
 from whispertune.model.generation import Generation
 from whispertune.model.load import ModelFolder, find_model
+from whispertune.model.parameters import merged_state
 from whispertune.windows.features import WINDOW_SAMPLES, log_mel
 
 
@@ -109,6 +114,27 @@ def test_int8_is_refused_for_training_and_decodes(tiny: ModelFolder, tmp_path: P
     assert isinstance(open_engine("ctranslate2", str(tmp_path)), CTranslate2Engine)
 
 
+def test_int16_is_refused_for_training_too(tiny: ModelFolder, tmp_path: Path) -> None:
+    write_ctranslate2(tiny, tmp_path, "float32")
+    arrays = read_model_bin(tmp_path / "model.bin")
+    arrays["encoder/conv1/weight"] = np.rint(arrays["encoder/conv1/weight"] * 1000).astype(np.int16)
+    (tmp_path / "model.bin").write_bytes(model_bin(arrays))
+    with pytest.raises(ModelError, match="int16"):
+        find_model(str(tmp_path))
+
+
+def test_memory_holds_the_weights_once_while_they_are_written() -> None:
+    tracemalloc.start()
+    arrays = {f"decoder/{number}/weight": np.ones((512, 1024), np.float32) for number in range(8)}
+    weights_bytes = tracemalloc.get_traced_memory()[0]
+    blob = model_bin(arrays)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(blob) > 8 * 512 * 1024 * 4
+    assert not arrays
+    assert peak_bytes < 1.5 * weights_bytes
+
+
 def test_int8_rows_are_within_half_a_step() -> None:
     weight = np.random.default_rng(0).normal(0, 1, (7, 5)).astype(np.float32)
     weight[3] = 0
@@ -187,6 +213,97 @@ def test_models_that_are_not_there(tmp_path: Path) -> None:
 
 def test_live_weights_are_not_touched(tiny: ModelFolder) -> None:
     live = load_live(tiny)
-    before = {name: array.copy() for name, array in model_state(live.model).items()}
+    before = merged_state(live.model)
     live_engine("ctranslate2", live)
-    assert all(np.array_equal(array, before[name]) for name, array in model_state(live.model).items())
+    assert all(np.array_equal(array, before[name]) for name, array in merged_state(live.model).items())
+
+
+@pytest.fixture
+def changed(tiny: ModelFolder, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the tiny model; `name` is a JSON file of it in which keys are set, or left out where they are None."""
+
+    def copy(name: str = "config.json", **keys: Any) -> Path:
+        folder = tmp_path / "model"
+        shutil.copytree(tiny.path, folder)
+        content = json.loads((folder / name).read_text()) | keys
+        (folder / name).write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+        return folder
+
+    return copy
+
+
+def test_a_folder_without_generation_settings_is_decoded_by_transformers(changed: Callable[..., Path]) -> None:
+    """Older folders keep them in config.json, and prompt tokens with them that newer releases refuse."""
+    folder = changed(suppress_tokens=[1, 2], begin_suppress_tokens=[220], forced_decoder_ids=[[1, 50259], [2, 50359]])
+    (folder / "generation_config.json").unlink()
+    found = find_model(str(folder))
+    assert found.generation.suppress == (1, 2)
+    live = load_live(found)
+    assert live.model.generation_config.lang_to_id["<|sv|>"] == found.vocabulary.languages["sv"]
+    engine = live_engine("transformers", live)
+    engine.settings.max_new_tokens = 5  # type: ignore[attr-defined]
+    assert len(engine.decode(torch.zeros(1, 80, 3000), "sv", "transcribe")) == 1
+
+
+@pytest.mark.parametrize(("stored", "code"), [("hindi", "hi"), ("<|sv|>", "sv"), ("xx", "xx")])
+def test_a_stored_language_may_be_a_name(stored: str, code: str, changed: Callable[..., Path]) -> None:
+    assert Generation.from_folder(changed("generation_config.json", language=stored)).language == code
+
+
+def test_word_times_need_no_alignment_heads(changed: Callable[..., Path], tmp_path: Path) -> None:
+    folder = find_model(str(changed("generation_config.json", alignment_heads=None)))
+    (tmp_path / "out").mkdir()
+    write_ctranslate2(folder, tmp_path / "out", "float32")
+    heads = json.loads((tmp_path / "out" / "config.json").read_text())["alignment_heads"]
+    assert heads == [[1, 0], [1, 1]]  # all of the later half of the layers
+
+
+def test_only_the_dropout_that_is_asked_for(changed: Callable[..., Path]) -> None:
+    model = find_model(str(changed(dropout=0.3, attention_dropout=0.1, activation_dropout=0.2))).load()
+    for layer in (*model.model.encoder.layers, *model.model.decoder.layers):
+        assert (layer.dropout, layer.activation_dropout, layer.self_attn.dropout) == (0.0, 0.0, 0.0)
+
+
+def test_missing_weights_are_no_random_ones(changed: Callable[..., Path]) -> None:
+    path = changed() / "model.safetensors"
+    kept = {name: array for name, array in load_file(path).items() if "decoder.layers.1.fc" not in name}
+    save_file(kept, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"4 of its weights are missing, model.decoder.layers.1.fc1.bias"):
+        find_model(str(path.parent)).load()
+
+
+def test_cut_weights_are_one_clear_error(changed: Callable[..., Path]) -> None:
+    path = changed() / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match="not a Whisper model that can be loaded"):
+        find_model(str(path.parent)).load()
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_of_a_hub_model_only_its_own_weights_are_fetched(hub: Hub, tiny: ModelFolder) -> None:
+    more = dict.fromkeys(
+        ("checkpoint-5/model.safetensors", "model.fp32-00001.safetensors", "pytorch_model.bin"), b"much"
+    )
+    hub.add_repo("me/tuned", files_of(tiny.path) | more, kind="models")
+    assert torch.equal(find_model("me/tuned").load().proj_out.weight, tiny.load().proj_out.weight)
+    assert {Path(one.path).name for one in hub.fetched() if "/resolve/" in one.path} == set(files_of(tiny.path))
+    assert not hub.fetched("checkpoint-5/model.safetensors")
+
+
+@pytest.mark.parametrize("form", ["pickled", "ctranslate2"])
+def test_hub_models_without_safetensors(form: str, hub: Hub, tiny: ModelFolder, tmp_path: Path) -> None:
+    if form == "pickled":
+        files = files_of(tiny.path)
+        del files["model.safetensors"]
+        torch.save(tiny.load().state_dict(), tmp_path / "pytorch_model.bin")
+        files["pytorch_model.bin"] = (tmp_path / "pytorch_model.bin").read_bytes()
+    else:
+        (tmp_path / "out").mkdir()
+        write_ctranslate2(tiny, tmp_path / "out", "float32")
+        files = files_of(tmp_path / "out")
+    hub.add_repo("me/older", files, kind="models")
+    state, expected = merged_state(find_model("me/older").load()), merged_state(tiny.load())
+    assert all(np.array_equal(state[name], expected[name]) for name in expected)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from copy import deepcopy
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from whispertune.model.formats.transformers import Shape, config_for
 from whispertune.model.load import ModelFolder
 from whispertune.model.loss import SummedLoss
 from whispertune.model.parameters import Choice, load_trained, merged_state, prepare, trained_state
+from whispertune.windows.batches import Batch
 
 MEL = torch.randn(1, 80, 3000, generator=torch.Generator().manual_seed(1))
 TOKENS = torch.randint(0, 50_000, (1, 9), generator=torch.Generator().manual_seed(2))
@@ -39,7 +42,7 @@ def learn(module: SummedLoss, steps: int = 3, rate: float = 0.01) -> None:
     optimizer = torch.optim.Adam([each for each in module.parameters() if each.requires_grad], lr=rate)
     for _ in range(steps):
         optimizer.zero_grad()
-        module.train()(MEL, TOKENS, TOKENS).backward()
+        module.train()(Batch(MEL, TOKENS, TOKENS)).backward()
         optimizer.step()
     module.eval()
 
@@ -51,7 +54,8 @@ def test_freezing_by_pattern(tiny: ModelFolder) -> None:
         (("encoder",), ("encoder.",)),
         (("decoder",), ("decoder.",)),
         (("embeddings",), ("decoder.embed_",)),
-        (("encoder.layers.0-1",), ("encoder.layers.",)),
+        (("encoder.layers.0-1",), ("encoder.layers.", "encoder.conv")),  # what comes before them too
+        (("encoder.layers.1", "encoder.layers.0.*.k_proj"), ("encoder.layers.1.", "encoder.layers.0.self_attn.k_proj")),
         (("decoder.layers.1",), ("decoder.layers.1.",)),
         (("*.fc1", "encoder.conv?"), ("fc1", "conv")),
     ):
@@ -77,7 +81,7 @@ def test_patterns_that_cannot_be(tiny: ModelFolder, freeze: tuple[str, ...], tol
 
 @pytest.mark.parametrize(
     ("freeze", "prefix"),
-    [((), 0), (("encoder",), 3), (("encoder.layers.0-1",), 0), (("encoder.conv*", "encoder.layers.0"), 1)],
+    [((), 0), (("encoder",), 3), (("encoder.layers.0-1",), 2), (("encoder.conv*", "encoder.layers.0"), 1)],
 )
 def test_the_frozen_beginning_learns_nothing(tiny: ModelFolder, freeze: tuple[str, ...], prefix: int) -> None:
     model = tiny.load()
@@ -119,6 +123,12 @@ def test_what_is_trained_is_told(tiny: ModelFolder) -> None:
         f"{parameters.trained:,} of {parameters.total / 1e6:.1f} M parameters are trained: DoRA adapters of rank 4 on "
         "attention; frozen: encoder.layers.0; no gradient goes through the encoder's first 1 of 2 layers"
     )
+
+
+def test_what_is_frozen_besides_is_told(tiny: ModelFolder) -> None:
+    frozen = prepare(tiny.load(), Choice(freeze=("encoder.layers.0",)))
+    assert "; frozen: encoder.layers.0 (so the convolutions too); no gradient goes through" in frozen.told
+    assert "convolutions" not in prepare(tiny.load(), Choice(freeze=("encoder.conv*", "encoder.layers.0"))).told
 
 
 DORA = AdapterSettings(8, dora=True)
@@ -177,17 +187,30 @@ def test_merged_weights_of_few_bits_are_what_the_layers_multiply_by(
     before = merged_state(model)
     parameters = prepare(model, WAYS[way])
     assert parameters.total == sum(each.numel() for each in narrow.parameters()) + parameters.trained
+    assert f"all layers of the base in {WAYS[way].base_bits} bits" in parameters.told
     learn(SummedLoss(model, "bfloat16"))
     state = merged_state(model)
     for name, array in state.items():
-        if not name.endswith("_proj.weight"):
-            assert np.array_equal(array, before[name]), name  # all that is no target, biases too
+        layer = ".layers." in name and "norm" not in name
+        if not layer or name.endswith("bias"):
+            assert np.array_equal(array, before[name]), name  # all that is not in few bits, biases too
             continue
-        layer = model.get_submodule(name.removesuffix(".weight"))
+        linear = model.get_submodule(name.removesuffix(".weight"))
         with torch.no_grad():
-            read = (layer(torch.eye(64)) - layer(torch.zeros(1, 64))).T.numpy()
+            read = (linear(torch.eye(array.shape[1])) - linear(torch.zeros(1, array.shape[1]))).T.numpy()
         assert np.abs(read - array).max() < 0.01 * np.abs(array).max(), name
         assert not np.array_equal(array, before[name])
+
+
+@pytest.mark.parametrize(("bits", "bytes_"), [(8, 1), (4, 0.5)])
+def test_all_that_is_linear_in_the_layers_is_kept_in_few_bits(
+    narrow: WhisperForConditionalGeneration, bits: Literal[4, 8], bytes_: float
+) -> None:
+    model = deepcopy(narrow)
+    prepare(model, Choice(method="lora", freeze=("encoder",), base_bits=bits))
+    kept = [value for value in model.parameters() if value.dtype in (torch.int8, torch.uint8)]
+    shapes = [each.weight.shape for each in narrow.model.modules() if isinstance(each, torch.nn.Linear)]
+    assert sum(value.nbytes for value in kept) == bytes_ * sum(map(math.prod, shapes))
 
 
 def test_bitsandbytes_is_asked_for_by_name(tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:

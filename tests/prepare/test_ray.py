@@ -65,7 +65,8 @@ def test_two_nodes_write_what_one_machine_writes(
     assert hashes(tmp_path / "ray") == hashes(whole)
 
 
-def test_without_a_cluster_it_says_how_to_start_one(environment: dict[str, str]) -> None:
+@pytest.mark.parametrize("address", [None, "nohost"])
+def test_without_a_cluster_it_says_how_to_start_one(address: str | None, environment: dict[str, str]) -> None:
     code = (
         "from pathlib import Path; from whispertune.prepare.engines import run_ray\n"
         "from whispertune.errors import InputError\n"
@@ -73,7 +74,8 @@ def test_without_a_cluster_it_says_how_to_start_one(environment: dict[str, str])
         "except InputError as error: print(error)"
     )
     command = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment)
+    variables = environment | ({"RAY_ADDRESS": address} if address else {})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=variables)
     assert "no Ray cluster answers" in done.stdout
     assert "ray start --head" in done.stdout
 

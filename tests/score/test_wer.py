@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import jiwer
@@ -15,6 +16,7 @@ from whispertune.score.statistics import bootstrap_interval
 from whispertune.score.wer import (
     Counts,
     Edit,
+    Scores,
     align_characters,
     align_words,
     read_utterances,
@@ -49,7 +51,50 @@ def test_counts_are_minimal_and_jiwers(reference: str, hypothesis: str) -> None:
     by_jiwer = jiwer.process_words(*raw)
     assert words == Counts(by_jiwer.hits, by_jiwer.substitutions, by_jiwer.deletions, by_jiwer.insertions)
     assert words.rate == pytest.approx(100 * by_jiwer.wer)
+    assert words.mer == pytest.approx(100 * by_jiwer.mer)
+    assert words.wil == pytest.approx(100 * by_jiwer.wil)
+    assert words.hypothesis_length == len(by_jiwer.hypotheses[0])
     assert characters.rate == pytest.approx(100 * jiwer.process_characters(*raw).cer)
+
+
+def sctk_counts(reference: list[str], hypothesis: list[str]) -> Counts:
+    """Counts of an alignment that weighs as sclite does: a substitution 4, an insertion or deletion 3."""
+    row = [(3 * n, Counts(insertions=n)) for n in range(len(hypothesis) + 1)]
+    for i, word in enumerate(reference, 1):
+        row, above = [(3 * i, Counts(deletions=i))], row
+        for j, other in enumerate(hypothesis, 1):
+            step = Counts(hits=1) if word == other else Counts(substitutions=1)
+            ways = (
+                (above[j - 1][0] + 4 * step.errors, above[j - 1][1] + step),
+                (above[j][0] + 3, above[j][1] + Counts(deletions=1)),
+                (row[j - 1][0] + 3, row[j - 1][1] + Counts(insertions=1)),
+            )
+            row.append(min(ways, key=lambda way: way[0]))
+    return row[-1][1]
+
+
+@settings(deadline=None)
+@given(FEW_WORDS, FEW_WORDS)
+def test_counts_against_those_with_the_weights_of_sctk(reference: str, hypothesis: str) -> None:
+    ours, theirs = align_words(reference, hypothesis).counts, sctk_counts(reference.split(), hypothesis.split())
+    assert ours.reference_length == theirs.reference_length
+    assert ours.hypothesis_length == theirs.hypothesis_length
+    assert ours.errors <= theirs.errors  # fewest errors here, least weight there
+    assert 4 * theirs.substitutions + 3 * (theirs.errors - theirs.substitutions) <= (
+        4 * ours.substitutions + 3 * (ours.errors - ours.substitutions)
+    )
+
+
+def test_where_the_weights_of_sctk_give_the_same_counts() -> None:
+    """The usual errors of recognition: apart, or of one kind."""
+    for reference, hypothesis in (
+        ("the cat sat on the mat", "the cat sit on mat"),
+        ("a b c d", "a b c d e"),
+        ("a b c d", "x y c d"),
+        ("a b c d", ""),
+        ("", "a b"),
+    ):
+        assert align_words(reference, hypothesis).counts == sctk_counts(reference.split(), hypothesis.split())
 
 
 @settings(deadline=None)
@@ -69,13 +114,19 @@ def test_alignment_holds_both_texts_in_order(reference: str, hypothesis: str) ->
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6))
 def test_a_corpus_sums_its_utterances(pairs: list[tuple[str, str]]) -> None:
     references, hypotheses = zip(*pairs, strict=True)
-    scores, utterances = score([str(n) for n in range(len(pairs))], references, hypotheses, "en")
+    scores, utterances = score([str(n) for n in range(len(pairs))], references, hypotheses, "sv")
     alone = [align_words(*pair) for pair in pairs]
     assert [u.words for u in utterances] == [a.counts for a in alone]
     assert [u.alignment for u in utterances] == [a.edits for a in alone]
     assert [u.characters for u in utterances] == [align_characters(*pair).counts for pair in pairs]
     assert scores.wer == sum((a.counts for a in alone), Counts()).rate
     assert scores.wer == pytest.approx(scores.substitutions + scores.deletions + scores.insertions)
+    by_jiwer = jiwer.process_words([u.reference for u in utterances], [u.hypothesis for u in utterances])
+    assert (scores.mer, scores.wil) == pytest.approx((100 * by_jiwer.mer, 100 * by_jiwer.wil))
+    assert scores.wer_merged <= scores.wer
+    assert scores.wer_merged_normalized <= scores.wer_normalized
+    if any(u.reference for u in utterances):
+        assert scores.hits + scores.substitutions + scores.deletions == pytest.approx(100)
 
 
 def test_raw_and_normalized_side_by_side() -> None:
@@ -108,7 +159,42 @@ def test_empty_references_and_hypotheses() -> None:
     assert align_words("a b", "").counts.rate == 100.0
     scores, _ = score(["1", "2"], ["", "a b"], ["x", "a b"], "en")
     assert scores.wer == 50.0  # one insertion, two reference words
-    assert score(["1"], ["..."], ["!"], "en")[0].wer_normalized == 0.0
+    assert score(["1"], ["..."], ["!"], "sv")[0].wer_normalized == 0.0
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "wer", "mer", "wil", "cer"),
+    [
+        ("", "", 0, 0, 0, 0),
+        ("", "a bc", 200, 100, 100, 400),
+        ("a bc", "", 100, 100, 100, 100),
+        ("नमस्ते दुनिया", "namaste duniya", 100, 100, 100, 100),  # another script: only the space is equal
+        ("дом 12", "dom 12", 50, 50, 75, 50),
+        ("你好世界", "你好世", 100, 100, 100, 25),  # one word to a text
+    ],
+)
+def test_degenerate_texts(reference: str, hypothesis: str, wer: float, mer: float, wil: float, cer: float) -> None:
+    scores, (utterance,) = score(["u"], [reference], [hypothesis], "sv")
+    assert (scores.wer, scores.mer, scores.wil) == (wer, mer, wil)
+    assert (utterance.words.rate, utterance.words.mer, utterance.words.wil) == (wer, mer, wil)
+    assert scores.cer == pytest.approx(cer)
+    assert scores.wer_interval == (wer, wer)
+
+
+def test_words_merged_raw_and_normalized() -> None:
+    references, hypotheses = ["An ice cream, please", "whitepaper"], ["an icecream please", "white paper"]
+    scores, utterances = score(["1", "2"], references, hypotheses, "sv")
+    assert [(u.words.errors, u.errors_merged) for u in utterances] == [(3, 3), (2, 0)]  # "cream," is no "cream"
+    assert [(u.words_normalized.errors, u.errors_merged_normalized) for u in utterances] == [(2, 0), (2, 0)]
+    assert (scores.wer_merged, scores.wer_merged_normalized) == (60.0, 0.0)
+    assert (scores.wer, scores.wer_normalized) == (100.0, 80.0)
+
+
+def test_normalised_words_of_a_script_without_spaces_are_characters() -> None:
+    scores, (utterance,) = score(["u"], ["今日は良い天気。"], ["今日は悪い天気"], "ja")
+    assert scores.wer == 100.0
+    assert utterance.words_normalized == utterance.characters_normalized == Counts(hits=6, substitutions=1)
+    assert scores.wer_normalized == scores.cer_normalized == pytest.approx(100 / 7)
 
 
 def test_interval_is_over_speakers_where_all_are_known() -> None:
@@ -123,6 +209,27 @@ def test_interval_is_over_speakers_where_all_are_known() -> None:
     assert grouped == bootstrap_interval(errors, np.full(40, 4), groups=np.array(speakers))
     assert grouped != alone
     assert score(ids, references, hypotheses, "en", [None, *speakers[1:]])[0].wer_interval == alone
+
+
+def test_every_rate_has_its_own_interval() -> None:
+    references, hypotheses = ["Ja, du bor här.", "nej"] * 20, ["ja du bor här", "nejj"] * 20
+    scores, utterances = score([str(n) for n in range(40)], references, hypotheses, "sv")
+    for interval, counts, rate in (
+        (scores.wer_interval, [u.words for u in utterances], scores.wer),
+        (scores.cer_interval, [u.characters for u in utterances], scores.cer),
+        (scores.wer_normalized_interval, [u.words_normalized for u in utterances], scores.wer_normalized),
+        (scores.cer_normalized_interval, [u.characters_normalized for u in utterances], scores.cer_normalized),
+    ):
+        errors, lengths = np.array([c.errors for c in counts]), np.array([c.reference_length for c in counts])
+        assert interval == bootstrap_interval(errors, lengths)
+        assert interval[0] < rate < interval[1]
+
+
+def test_scores_are_read_as_they_were_saved() -> None:
+    scores, _ = score(["1", "2"], ["a b", "c"], ["a", "c d"], "sv")
+    saved = json.loads(json.dumps(asdict(scores) | {"seconds": 3}))
+    assert Scores.read(saved) == scores
+    assert Scores.read({name: value for name, value in saved.items() if name != "mer"}) is None
 
 
 def test_refuses_lists_that_do_not_match() -> None:
@@ -161,6 +268,16 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
         lines.write(line + "\n")
     with pytest.raises(DataError, match=r"utterances\.jsonl:2: not a scored utterance"):
         read_utterances(path)
+
+
+def test_lines_of_before_merged_words_were_counted_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "utterances.jsonl"
+    write_utterances(path, score(["u"], ["a b"], ["ab"], "sv")[1])
+    row = json.loads(path.read_text(encoding="utf-8"))
+    assert (row.pop("errors_merged"), row.pop("errors_merged_normalized")) == (0, 0)
+    path.write_text(json.dumps(row), encoding="utf-8")
+    (utterance,) = read_utterances(path)
+    assert (utterance.words.errors, utterance.errors_merged, utterance.errors_merged_normalized) == (2, None, None)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

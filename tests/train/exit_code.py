@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from whispertune.cli import main
 
+
+def run(arguments: Sequence[str]) -> int:
+    folder, *command = arguments
+    code = main(command)
+    (Path(folder) / f"code-{os.environ['RANK']}").write_text(str(code))
+    return code
+
+
 if __name__ == "__main__":
-    code = main(sys.argv[2:])
-    (Path(sys.argv[1]) / f"code-{os.environ['RANK']}").write_text(str(code))
-    sys.exit(code)
+    sys.exit(run(sys.argv[1:]))

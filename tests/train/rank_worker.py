@@ -28,7 +28,7 @@ from whispertune.train.feeding.feed import LoadedStep
 from whispertune.train.feeding.mixture import make_plan
 from whispertune.train.feeding.splits import TokenCounter, load_splits
 from whispertune.train.learning.optimizers import make_optimizer
-from whispertune.windows.batches import LoadedWindow, collate, load_window
+from whispertune.windows.batches import LoadedWindow, collate_lengths, load_window
 from whispertune.windows.pack import Limits
 
 PART_S = 4.0  # so little that a step has several parts, and ranks have unlike numbers of them
@@ -97,12 +97,13 @@ class Runs:
         ranks, step, n_mels = wrapped.ranks, self.load(index), self.folder.shape.n_mels
         (tokens,) = ranks.sum(step.target_tokens)
         ranks.seed_dropout(self.recipe.seed, index)
-        parts, loss = step.parts(PART_S), 0.0
+        parts, loss = step.parts(PART_S, mixed=not ranks.sharded), 0.0
         wrapped.outer.train()
         for part, last in ranks.rounds(parts):
-            batch = collate(part, n_mels, self.folder.vocabulary.end) if part else blank_batch(n_mels, ranks.device)
+            blank = [blank_batch(n_mels, ranks.device)]
+            batches = collate_lengths(part, n_mels, self.folder.vocabulary.end) if part else blank
             with wrapped.exchanging(last):
-                part_loss = wrapped(batch.mel, batch.inputs, batch.targets) * bool(part) / tokens
+                part_loss = wrapped(*batches) * bool(part) / tokens
                 wrapped.backward(part_loss)
             loss += part_loss.item()
         result.losses += ranks.sum(loss)

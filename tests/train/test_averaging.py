@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,11 @@ from torch import nn
 
 from whispertune.model.load import ModelFolder
 from whispertune.model.loss import SummedLoss
+from whispertune.train.across.ranks import open_ranks
+from whispertune.train.keeping.saving import Saver
 from whispertune.train.learning.averaging import KeptAverage, MovingAverage, make_average, swapped
+from whispertune.train.run import Run
+from whispertune.train.state import TrainingState
 
 
 def _small(seed: int = 0) -> nn.Sequential:
@@ -230,6 +238,53 @@ def test_a_full_disk_is_an_oserror_and_leaves_nothing_half(tmp_path: Path) -> No
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [path.name for path in tmp_path.iterdir()] == ["step-0000001.safetensors"]
+
+
+def test_on_a_full_disk_a_run_that_is_to_goes_on(tmp_path: Path) -> None:
+    """It is known as full, whoever says so."""
+    disk, said = tmp_path / "disk", list[str]()
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        average = KeptAverage(disk / "averages", 3, best=False)
+        with Saver(Run(disk), 2, "continue", said.append).room("weights to average"):
+            average.evaluated(2, 1.0, nn.Linear(512, 512))
+        (disk / "rest").write_bytes(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize))
+        with Saver(Run(disk), 2, "continue", said.append).room("weights to average"):
+            average.evaluated(3, 1.0, _small())
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert len(said) == 2
+    assert all(line.startswith("the disk is full: weights to average could not be written") for line in said)
+
+
+def test_ranks_clear_up_after_each_other(tmp_path: Path) -> None:
+    """All of them see the same folder when a run is resumed, and each may find what another takes away."""
+    for attempt in range(5):
+        average = KeptAverage(tmp_path / str(attempt), 30, best=False)
+        _evaluated(average, [1.0] * 30)
+        for step in range(30):
+            (average.folder / f".step-{step:07d}.safetensors.partial").touch()
+        others = [KeptAverage(average.folder, 30, best=False) for _ in range(8)]
+        with ThreadPoolExecutor(8) as ranks:
+            list(ranks.map(lambda rank: rank.load_state_dict({}, step=4), others))
+        assert average.members == (1, 2, 3, 4)
+        assert not list(average.folder.glob(".*"))
+
+
+def test_weights_to_average_are_part_of_what_needs_room(tiny: ModelFolder, tmp_path: Path) -> None:
+    module, said = SummedLoss(tiny.load()), list[str]()
+    saver = Saver(Run(tmp_path), 2, "stop", said.append)
+    trained, free = sum(4 * value.numel() for value in module.parameters()), shutil.disk_usage(tmp_path).free
+    many = free // trained + 1  # fill the disk by themselves
+    with open_ranks("float32") as ranks:
+        wrapped = ranks.wrap(module)
+        optimizer = torch.optim.AdamW(module.parameters())
+        for of in (1, many):
+            TrainingState(wrapped, optimizer, KeptAverage(tmp_path / "averages", of, best=True), saver).preflight()
+    (line,) = said
+    assert f"3 checkpoints, {many + 1} weights to average and the best weights need up to" in line
 
 
 def test_swapping_only_what_is_there() -> None:

@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
+import soundfile
 
 from whispertune.data.audio import AudioReader
 from whispertune.decode import engines
-from whispertune.decode.context import Mark
+from whispertune.decode.context import MARK, Mark
 from whispertune.errors import Interrupted, RecipeError
 from whispertune.evaluation import Evaluation
 from whispertune.model.load import ModelFolder, find_model
@@ -107,6 +109,37 @@ def test_engines_that_differ_make_transformers_decode(
     assert devset.base().utterances == base.utterances  # the second time they are read
 
 
+def test_engines_are_compared_on_clips_that_decode(
+    tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The headers of the first are fine, their frames are not."""
+    monkeypatch.setattr(engines, "MAX_NEW_TOKENS", 8)
+    rng = np.random.default_rng(0)
+    for split in ("train", "dev"):
+        (tmp_path / split).mkdir()
+        for number in range(3):
+            path = tmp_path / split / f"{number}.flac"
+            soundfile.write(path, rng.normal(0, 0.1, 16_000).astype(np.float32), 16_000)
+            if split == "dev" and number < 2:
+                path.write_bytes(path.read_bytes()[:200] + bytes(path.stat().st_size - 200))
+        rows = [json.dumps({"file_name": f"{number}.flac", "text": f"{split} {number}"}) for number in range(3)]
+        (tmp_path / split / "metadata.jsonl").write_text("\n".join(rows))
+    notes = Notes()
+    with AudioReader() as reader:
+        chosen = recipe(tiny, tmp_path, clean={"audio": "never"})
+        assert open_dev(chosen, Run(tmp_path / "run"), reader, notes).base().scores.rows == 1
+    assert any("apart on 1 clips" in text for text in notes.said)
+
+
+def test_engines_of_languages_without_spaces_are_compared_by_characters(
+    started: Callable[..., tuple[DevSet, Notes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "MAX_NEW_TOKENS", 8)
+    devset, notes = started(language="zh", clean={"script": False})
+    devset.base()
+    assert any("CER apart on 2 clips" in text for text in notes.said)
+
+
 def test_the_best_weights_are_kept_and_reported(
     started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, noises: Path
 ) -> None:
@@ -123,7 +156,7 @@ def test_the_best_weights_are_kept_and_reported(
     assert progress.best_step == lines[best]["step"]
     assert lines[best]["best"]
     tuned = devset.tuned(disturbed(tiny, 6), progress)
-    assert devset.tuned_fit(progress) is None
+    assert devset.tuned_fit(tuned, progress) is None
     assert tuned.scores.wer == pytest.approx(values[best])  # the subset is all of dev here
     assert evaluate_model(str(devset.run.folder), str(noises / "dev")).scores.wer == pytest.approx(values[best])
     assert json.loads((devset.run.folder / "evaluations" / "tuned.json").read_text()) == tuned.as_json()
@@ -140,14 +173,16 @@ def test_without_evaluations_the_last_weights_are_the_model(
 
 
 def test_a_run_that_trains_both_contexts_measures_both(
-    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, noises: Path
+    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, noises: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dev, "FIT_TOLERANCE", 1e6)  # as if the one were as good as the other
     devset, notes = started(windows={"fit_share": 0.5}, evaluation={"times": 3, "verify_clips": 0})
     assert devset.base().context == "full"  # the only one that it knows
     progress = Progress(step=5)
     found = devset.evaluate(disturbed(tiny, 5), EXTENT, progress)
     assert found.context == "fit"
-    tuned, fit = devset.tuned(disturbed(tiny, 5), progress), devset.tuned_fit(progress)
+    tuned = devset.tuned(disturbed(tiny, 5), progress)
+    fit = devset.tuned_fit(tuned, progress)
     assert fit is not None
     assert (tuned.context, fit.context) == ("full", "fit")
     assert fit.scores == found.scores
@@ -157,6 +192,70 @@ def test_a_run_that_trains_both_contexts_measures_both(
     assert notes.evaluations == ["base model, full", "step 5, fit", "tuned model, full", "tuned fit model, fit"]
     by_name = evaluate_model(str(devset.run.folder), str(noises / "dev"))  # which sees that it may
     assert (by_name.context, by_name.scores.wer) == ("fit", pytest.approx(fit.scores.wer))
+
+
+def test_cut_clips_that_fail_select_nothing_and_are_not_offered(
+    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, noises: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dev, "FIT_TOLERANCE", -1e6)  # as if they were worse
+    devset, notes = started(windows={"fit_share": 0.5}, evaluation={"times": 3, "verify_clips": 0})
+    progress = Progress(step=5)
+    found = devset.evaluate(disturbed(tiny, 5), EXTENT, progress)
+    assert found.context == "full"
+    assert any("dev is decoded on 30 s" in text for text in notes.said)
+    tuned = devset.tuned(disturbed(tiny, 5), progress)
+    fit = devset.tuned_fit(tuned, progress)
+    assert fit is not None  # measured and written down all the same
+    assert (tuned.scores, fit.context) == (found.scores, "fit")
+    assert Mark.read(devset.run.model).contexts == ("full",)
+    assert evaluate_model(str(devset.run.folder), str(noises / "dev")).context == "full"
+
+
+def test_once_cut_clips_have_failed_dev_is_decoded_on_30_s_and_the_best_is_measured_anew(
+    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, noises: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "MAX_NEW_TOKENS", 8)  # random weights come to no end by themselves
+    devset, _ = started(windows={"fit_share": 0.5}, evaluation={"times": 3, "verify_clips": 0})
+    progress, weights = Progress(), disturbed(tiny, 5)
+
+    def evaluate(step: int, tolerance: float, kind: str = "live") -> Evaluation:
+        monkeypatch.setattr(dev, "FIT_TOLERANCE", tolerance)
+        progress.step = step
+        return devset.evaluate(weights, EXTENT, progress, weights=kind)
+
+    first = evaluate(2, 1e6)  # as if the one were as good as the other
+    assert (first.context, progress.best_value) == ("fit", devset.value(first))
+    assert evaluate(2, -1e6, "average").context == "fit"  # as the live weights of that step
+    second = evaluate(4, -1e6)  # as if they were worse
+    assert (second.context, progress.context) == ("full", "full")
+    assert devset.value(first) != devset.value(second)
+    assert (progress.best_step, progress.best_value) == (2, devset.value(second))  # the same weights, so no better ones
+    assert evaluate(6, 1e6).context == "full"  # and so for the rest of the run
+    assert evaluate(6, 1e6, "average").context == "full"
+    kept = evaluate_model(str(devset.run.folder), str(noises / "dev"), context="full")
+    assert kept.scores.wer == pytest.approx(progress.best_value)
+
+
+def test_a_value_is_beaten_only_by_what_is_measured_alike(
+    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder
+) -> None:
+    devset, _ = started()
+    progress = Progress(step=2)
+    devset.evaluate(disturbed(tiny, 5), EXTENT, progress)
+    progress.step, progress.best_value = 4, -1.0  # nothing is better
+    devset.evaluate(disturbed(tiny, 5), EXTENT, progress)
+    assert progress.best_step == 2
+    devset.metric = "cer"  # as where a resumed run's recipe says so
+    found = devset.evaluate(disturbed(tiny, 5), EXTENT, progress)
+    assert (progress.best_step, progress.best_value) == (4, found.scores.cer)
+
+
+def test_whoever_asks_for_cut_clips_gets_them(
+    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dev, "FIT_TOLERANCE", -1e6)
+    devset, _ = started(windows={"fit_share": 0.5}, evaluation={"context": "fit", "verify_clips": 0})
+    assert devset.evaluate(disturbed(tiny, 5), EXTENT, Progress(step=5)).context == "fit"
 
 
 def test_an_average_is_kept_where_it_is_better(
@@ -178,6 +277,8 @@ def test_an_average_is_kept_where_it_is_better(
     lines = [(line["weights"], line["best"]) for line in devset.run.read_metrics()]
     assert lines == [("live", True), ("average", True), ("live", False)]
     assert "step 5, average weights, full" in notes.evaluations
+    (devset.run.model / MARK).write_text("")  # cut off in the writing
+    assert devset.best_weights() == "average"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from whispertune.errors import RecipeError
+from whispertune.errors import Interrupted, RecipeError
+from whispertune.model.load import ModelFolder
 from whispertune.recipe import Tracking
+from whispertune.recipe_file import parse_recipe
+from whispertune.reporting import Reporter
+from whispertune.train.loop import fine_tune
+from whispertune.train.run import Run
 from whispertune.train.watching.emissions import FILE, Meter
 
 
@@ -20,7 +25,7 @@ def test_energy_and_cost_of_two_sessions(
     monkeypatch.chdir(tmp_path / "elsewhere")
     (tmp_path / "run").mkdir()
     tracking = Tracking(emissions=True, country="SWE", price_per_hour=3600.0)
-    with Meter(tracking, tmp_path / "run", resumed=False) as meter:
+    with Meter(tracking, tmp_path / "run", print, resumed=False) as meter:
         time.sleep(0.3)
     first = meter.footprint
     assert first.energy_kwh is not None
@@ -29,7 +34,7 @@ def test_energy_and_cost_of_two_sessions(
     assert first.cost == pytest.approx(first.seconds)
     assert first.method is not None
     assert "estimated" in first.method  # memory always is
-    with Meter(tracking, tmp_path / "run", resumed=True) as meter:
+    with Meter(tracking, tmp_path / "run", print, resumed=True) as meter:
         time.sleep(0.1)
     both = meter.footprint
     assert both.seconds > first.seconds
@@ -44,14 +49,14 @@ def test_energy_and_cost_of_two_sessions(
 
 
 def test_without_a_country_there_is_no_co2(tmp_path: Path) -> None:
-    with Meter(Tracking(emissions=True), tmp_path, resumed=False) as meter:
+    with Meter(Tracking(emissions=True), tmp_path, print, resumed=False) as meter:
         pass
     assert meter.footprint.energy_kwh is not None
     assert meter.footprint.co2_kg is None
 
 
 def test_what_is_not_asked_for_costs_nothing(tmp_path: Path) -> None:
-    with Meter(Tracking(), tmp_path, resumed=False) as meter:
+    with Meter(Tracking(), tmp_path, print, resumed=False) as meter:
         pass
     assert meter.footprint.told() == ""
     assert meter.footprint.as_json()["energy_kwh"] is None
@@ -60,17 +65,39 @@ def test_what_is_not_asked_for_costs_nothing(tmp_path: Path) -> None:
 
 def test_a_country_that_nobody_knows(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"tracking\.country"):
-        Meter(Tracking(emissions=True, country="XXX"), tmp_path, resumed=False)
+        Meter(Tracking(emissions=True, country="XXX"), tmp_path, print, resumed=False)
 
 
 def test_a_run_that_is_stopped_is_measured_too(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), Meter(Tracking(price_per_hour=1.0), tmp_path, resumed=False):
+    with pytest.raises(KeyboardInterrupt), Meter(Tracking(price_per_hour=1.0), tmp_path, print, resumed=False):
         raise KeyboardInterrupt
     assert (tmp_path / FILE).exists()
 
 
+def test_what_cannot_be_written_is_told_and_hides_no_error(tmp_path: Path) -> None:
+    said: list[str] = []
+    nowhere = tmp_path / "gone"
+    with pytest.raises(KeyboardInterrupt), Meter(Tracking(price_per_hour=1.0), nowhere, said.append, resumed=False):
+        raise KeyboardInterrupt
+    (line,) = said
+    assert line.startswith(f"{FILE} could not be written")
+
+
+def test_a_run_that_ends_before_its_first_step_is_measured_too(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
+    class Fall(Reporter):
+        def evaluating(self, what: str, done: int, total: int) -> None:
+            raise Interrupted("the power went out")
+
+    data = {"train": [{"source": str(noises / "train")}], "dev": [{"source": str(noises / "dev")}]}
+    asked = {"model": str(tiny.path), "language": "sv", "data": data, "tracking": {"price_per_hour": 1.0}}
+    run = Run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        fine_tune(parse_recipe(asked), run, reporter=Fall())
+    assert json.loads((run.folder / FILE).read_text())["cost"] > 0
+
+
 def test_one_process_of_many_measures(tmp_path: Path) -> None:
-    with Meter(Tracking(emissions=True, price_per_hour=1.0), tmp_path, resumed=False, main=False) as meter:
+    with Meter(Tracking(emissions=True, price_per_hour=1.0), tmp_path, print, resumed=False, main=False) as meter:
         pass
     assert meter.footprint.energy_kwh is None
     assert not list(tmp_path.iterdir())

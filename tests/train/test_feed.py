@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -36,21 +37,25 @@ def loaded(seconds: float, tokens: int, cached: bool = False) -> LoadedWindow:
 windows = st.tuples(st.sampled_from([0.7, 2.2, 2.4, 3.0, 6.5, 30.0]), st.integers(3, 200), st.booleans())
 
 
-@given(st.lists(windows, max_size=24), st.sampled_from([10.0, 30.0, 61.0, 120.0]))
+@given(st.lists(windows, max_size=24), st.sampled_from([10.0, 30.0, 61.0, 120.0]), st.booleans())
 def test_parts_hold_each_window_once_within_their_capacity(
-    drawn: list[tuple[float, int, bool]], seconds: float
+    drawn: list[tuple[float, int, bool]], seconds: float, mixed: bool
 ) -> None:
     step = LoadedStep(tuple(loaded(*each) for each in drawn), (), None)
-    parts = step.parts(seconds)
+    parts = step.parts(seconds, mixed=mixed)
+
+    def kind(window: LoadedWindow) -> tuple[object, ...]:
+        return (window.states is None, *(() if mixed else (window.frames,)))
+
     assert sorted(id(window) for part in parts for window in part) == sorted(id(window) for window in step.windows)
     for part in parts:
-        assert len({(window.frames, window.states is None) for window in part}) == 1
-        assert len(part) == 1 or len(part) * part[0].frames <= 100 * seconds
-        lengths = [len(window.labels.inputs) for window in part]
-        assert lengths == sorted(lengths)
-    kinds = {(window.frames, window.states is None) for window in step.windows}
-    full = sum(len(part) * part[0].frames + part[0].frames > 100 * seconds for part in parts)
-    assert len(parts) <= full + len(kinds)  # no more than have to be
+        assert len({kind(window) for window in part}) == 1
+        assert len(part) == 1 or sum(window.frames for window in part) <= 100 * seconds
+        shapes = [(window.frames, len(window.labels.inputs)) for window in part]
+        assert shapes == sorted(shapes)
+    for part, after in pairwise(parts):  # no more parts than have to be
+        fits = sum(window.frames for window in (*part, after[0])) <= 100 * seconds
+        assert not (fits and kind(part[0]) == kind(after[0]))
 
 
 def test_whole_windows_are_counted_as_30_s() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
@@ -32,18 +33,21 @@ SVG = "{http://www.w3.org/2000/svg}"
 class Small:
     """A small network that learns a function of random inputs, a batch a step."""
 
-    def __init__(self, break_at: int | None = None) -> None:
+    def __init__(self, break_at: int | None = None, overflows: Sequence[int] = ()) -> None:
         torch.manual_seed(0)
         self.module = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 1))
         self.truth = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1)).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(self.module.parameters(), betas=(0.9, 0.98))
-        self.break_at, self.rates = break_at, list[float]()
+        self.break_at, self.overflows, self.rates = break_at, overflows, list[float]()
+        self.skipped = 0
 
     def gradients(self, drawn: Drawn, index: int) -> Gradients:
         inputs = torch.randn(32, 8, generator=torch.Generator().manual_seed(index))
         loss = (self.module(inputs) - 3 - self.truth(inputs)).square().mean()
         loss.backward()
-        return Gradients(math.nan if index == self.break_at else loss.item(), 1.0)
+        if index in self.overflows:
+            return Gradients(loss.item(), math.inf, overflowed=True)
+        return Gradients(math.nan if index == self.break_at or not drawn.target_tokens else loss.item(), 1.0)
 
     def update(self, rate: float) -> None:
         self.rates.append(rate)
@@ -52,9 +56,13 @@ class Small:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
+    def skip(self) -> None:
+        self.skipped += 1
+        self.optimizer.zero_grad()
 
-def _draw(index: int) -> Drawn:
-    return Drawn(LoadedStep((), (), None), 1, 1, 1, 1.0, (), 0.0)
+
+def _draw(index: int, tokens: int = 1) -> Drawn:
+    return Drawn(LoadedStep((), (), None), 1, 1, tokens, 1.0, (), 0.0)
 
 
 def _unwatched(done: int, total: int) -> None:
@@ -97,6 +105,18 @@ def test_it_ends_where_the_loss_is_no_number() -> None:
     found = range_test(_draw, small, RATES, DEFAULT, _unwatched)
     assert found.stopped == f"at {RATES[30]:.1e} the loss was no number any more"
     assert len(found.losses) == len(small.rates) == 30
+
+
+def test_steps_that_say_nothing_are_left_out() -> None:
+    """The first two have no row that can be read, and twice float16 gradients overflow."""
+    small = Small(overflows=(3, 20))
+    found = range_test(lambda index: _draw(index, tokens=int(index > 1)), small, RATES[:40], DEFAULT, _unwatched)
+    left = [rate for index, rate in enumerate(RATES[:40]) if index not in (0, 1, 3, 20)]
+    assert found.stopped is None
+    assert list(found.rates) == small.rates == left
+    assert len(found.losses) == len(found.smoothed) == 36
+    assert min(found.losses) > 0
+    assert small.skipped == 4
 
 
 def test_too_few_steps_say_nothing() -> None:
@@ -205,11 +225,23 @@ def test_the_command_says_what_to_do_next(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["find-lr", str(recipe), "train.method=lora", "--steps", "10", "--out", "my.svg"]) == 0
+    overrides = ["train.method=lora", 'data.dev.0.language="sv"']
+    assert main(["find-lr", str(recipe), *overrides, "--steps", "10", "--out", "plots/my.svg"]) == 0
     told = capsys.readouterr().out
-    assert "plot: my.svg" in told
-    assert f"next:  whispertune train {recipe} train.learning_rate=" in told
+    assert "plot: plots/my.svg" in told
+    assert (tmp_path / "plots" / "my.svg").exists()
+    (line,) = [line for line in told.splitlines() if line.startswith("next:")]
+    *command, rate = shlex.split(line.removeprefix("next:"))
+    assert command == ["whispertune", "train", str(recipe), *overrides]
+    assert rate.startswith("train.learning_rate=")
     assert "The default is 3.8e-04." in told  # of adapters
+
+
+def test_where_there_can_be_no_plot_nothing_is_trained(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["find-lr", str(recipe), "--out", str(recipe / "my.svg")]) == 2
+    assert "no folder for the plot" in capsys.readouterr().err
 
 
 def test_the_highest_rate_is_above_the_lowest(tiny: ModelFolder, noises: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 
+from tests.supplies import table, talk
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Embedded, Held, Joined, Part, Recording, Segment
 from whispertune.data.table import as_table
@@ -25,9 +26,18 @@ from whispertune.train.feeding.feed import Feed
 from whispertune.train.feeding.plan import Plan, PlanSettings
 from whispertune.train.feeding.splits import TokenCounter
 from whispertune.train.feeding.supply import TableSupply
-from whispertune.train.states.frozen import FrozenPrefix, StateCache, bits, needed_bytes, weights_key, window_key
+from whispertune.train.states import frozen
+from whispertune.train.states.frozen import (
+    FrozenPrefix,
+    StateCache,
+    bits,
+    needed_bytes,
+    state_bytes,
+    weights_key,
+    window_key,
+)
 from whispertune.train.states.state_files import RECORD_BYTES
-from whispertune.windows.batches import LoadedWindow, PlannedWindow, collate, load_window
+from whispertune.windows.batches import LoadedWindow, PlannedWindow, collate, collate_lengths, load_window
 from whispertune.windows.pack import Limits, Piece, Window
 
 WIDTH = 16  # of the tiny model
@@ -81,8 +91,8 @@ def losses(
             heard.append(sum(window.audio is not None for window in step.windows))
             if frozen is not None:
                 step = replace(step, windows=frozen.fill(step.windows))
-            batches = [collate(part, 80, tiny.vocabulary.end) for part in step.parts(60.0)]
-            found.append(sum(float(module(each.mel, each.inputs, each.targets, each.states)) for each in batches))
+            parts = [collate_lengths(part, 80, tiny.vocabulary.end) for part in step.parts(60.0)]
+            found.append(sum(float(module(*batches)) for batches in parts))
     return found, heard
 
 
@@ -319,6 +329,23 @@ def test_what_it_will_take_is_known_beforehand(
     assert f"{needed / 1e9:.2g} GB" in told
     assert str(tmp_path) in told
     assert "computed each time" not in told
+
+
+@pytest.mark.parametrize("counted", [20_000, 0])
+@pytest.mark.parametrize("fit_share", [0.0, 0.5, 1.0])
+def test_talks_take_what_is_told_too(counted: int, fit_share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cue that is announced at the end of a window is heard or not, always the same."""
+    monkeypatch.setattr(frozen, "COUNTED_ROWS", counted)
+    cues = [cue for number in range(20) for cue in talk(f"t{number}", 40)]
+    plan = Plan([table(cues)], PlanSettings(step_segments=16, fixed=True, fit_share=fit_share), 0, epochs=20)
+    windows = (planned for index in range(plan.total_steps or 0) for planned in plan.step(index).windows)
+    samples = {
+        tuple((p.segments[0].id, p.heard_end_s(timestamps=w.timestamps), p.offset_s, w.fit) for p in w.window.pieces): (
+            w.samples
+        )
+        for w in windows
+    }
+    assert needed_bytes(plan, WIDTH) == pytest.approx(state_bytes(samples.values(), WIDTH), rel=0 if counted else 0.05)
 
 
 def test_what_does_not_fit_is_computed_each_time(

@@ -161,6 +161,43 @@ def test_a_rank_that_is_killed_leaves_no_other_waiting(tmp_path: Path) -> None:
     assert "another of the 2 processes ended" in (tmp_path / "told").read_text()
 
 
+OUT_OF_MEMORY = """
+import sys
+import torch
+from tests.train.exit_code import run
+from whispertune.train.step import Stepper
+
+summed = Stepper._summed
+
+def starved(stepper, drawn, index, seconds):
+    if stepper.wrapped.ranks.rank == 1 and index == 2:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    return summed(stepper, drawn, index, seconds)
+
+Stepper._summed = starved
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_a_rank_out_of_memory_leaves_no_other_waiting(recipe: Recipe, tmp_path: Path) -> None:
+    """The others are in the middle of the step, and cannot be told."""
+    save_recipe(recipe, tmp_path / "recipe.toml")
+    (tmp_path / "script.py").write_text(OUT_OF_MEMORY)
+    command = [*TORCHRUN, str(tmp_path / "script.py"), str(tmp_path), "train", str(tmp_path / "recipe.toml")]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment(),
+    )
+    assert (tmp_path / "code-1").read_text() == "1", done.stderr
+    assert "one of 2 processes is out of memory" in done.stderr
+    assert "resume with train.micro_windows=" in done.stderr
+    assert "another of the 2 processes ended" in done.stderr
+
+
 RAY = """
 import os
 import signal

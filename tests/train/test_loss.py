@@ -41,7 +41,7 @@ def test_real_weights_and_speech_against_transformers(base: ModelFolder, mboshi:
     model = base.load()
     with torch.no_grad():
         theirs = model(batch.mel, decoder_input_ids=batch.inputs, labels=batch.targets).loss
-        ours = SummedLoss(model)(batch.mel, batch.inputs, batch.targets) / (batch.targets != -100).sum()
+        ours = SummedLoss(model)(batch) / (batch.targets != -100).sum()
     assert float(ours) == pytest.approx(float(theirs), abs=1e-4)
     assert 1 < float(theirs) < 10  # an unseen language, but text all the same
 
@@ -64,7 +64,7 @@ def test_gradients_against_transformers(base: ModelFolder, mboshi: Path, reader:
 
     def ours(precision: str) -> torch.Tensor:
         model = base.load()
-        SummedLoss(model, precision)(batch.mel, batch.inputs, batch.targets).backward()
+        SummedLoss(model, precision)(batch).backward()
         return flat(model)
 
     exact = theirs(half=False)
@@ -107,7 +107,7 @@ TOKENS = torch.randint(0, 50_000, (2, 30), generator=torch.Generator().manual_se
 def gradients(module: SummedLoss, targets: torch.Tensor = TOKENS) -> tuple[float, list[torch.Tensor]]:
     """Loss and gradients of one backward pass."""
     module.zero_grad()
-    loss = module(MEL, TOKENS, targets)
+    loss = module(Batch(MEL, TOKENS, targets))
     loss.backward()
     return loss.item(), [value.grad for value in module.parameters() if value.grad is not None]
 
@@ -119,7 +119,7 @@ def test_smoothing_spreads_what_is_aimed_at_and_nothing_else(tiny: ModelFolder) 
     module = SummedLoss(model, label_smoothing=0.1)
     with torch.no_grad():
         logits = model(torch.nn.functional.pad(MEL, (0, 2800)), decoder_input_ids=TOKENS).logits
-        loss = module(torch.nn.functional.pad(MEL, (0, 2800)), TOKENS, targets)
+        loss = module(Batch(torch.nn.functional.pad(MEL, (0, 2800)), TOKENS, targets))
     logs = torch.log_softmax(logits, -1)[targets != IGNORE]
     aimed = logs.gather(1, targets[targets != IGNORE][:, None])
     assert loss.item() == pytest.approx(float(-0.9 * aimed.sum() - 0.1 * logs.mean(1).sum()), rel=1e-5)
@@ -154,15 +154,15 @@ def test_kept_states_stand_in_for_the_mel(freeze: tuple[str, ...], tiny: ModelFo
     assert states.dtype == torch.bfloat16
     assert torch.equal(states, module.prefix(MEL))
     torch.manual_seed(0)
-    from_mel = module(MEL, TOKENS, TOKENS)
+    from_mel = module(Batch(MEL, TOKENS, TOKENS))
     torch.manual_seed(0)
-    from_states = module(None, TOKENS, TOKENS, states)
+    from_states = module(Batch(None, TOKENS, TOKENS, states))
     from_states.backward()
     assert from_states.item() == pytest.approx(from_mel.item(), rel=1e-3)
     trained = [value for value in module.parameters() if value.requires_grad]
     assert all(value.grad is not None for value in trained)
-    with pytest.raises(ValueError, match="mel or states"):
-        module(None, TOKENS, TOKENS)
+    with pytest.raises(ValueError, match="all have mels"):
+        module(Batch(None, TOKENS, TOKENS))
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from whispertune.errors import Interrupted
+from whispertune.errors import Interrupted, TrainingError
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter, StepReport
+from whispertune.train.across import wrapped
+from whispertune.train.across.wrapped import Wrapped
 from whispertune.train.keeping.checkpoint import newest_checkpoint
 from whispertune.train.loop import fine_tune
-from whispertune.train.run import Run
+from whispertune.train.run import Run, read_lines
 
 STEPS = 6
 
@@ -111,6 +113,41 @@ def test_stopped_and_resumed_is_the_same_run(
     assert result.steps == STEPS
     assert result.tuned_fit is not None
     assert all(np.isfinite(line["loss"]) for line in lines(whole) if line["kind"] == "step")
+
+
+def test_stopped_while_an_average_is_decoded_it_is_decoded_again(
+    tiny: ModelFolder, noises: Path, tmp_path: Path
+) -> None:
+    class StopAt(Reporter):
+        def evaluating(self, what: str, done: int, total: int) -> None:
+            if what.startswith("average"):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    recipe = recipe_for(tiny, noises, METHODS["muon, average of the best"])
+    whole, run = Run(tmp_path / "whole"), Run(tmp_path / "run")
+    fine_tune(recipe, whole)
+    with pytest.raises(Interrupted, match="average weights"):
+        fine_tune(recipe, run, reporter=StopAt())
+    fine_tune(recipe, run, resume=True)
+    assert [line["weights"] for line in lines(run) if line["kind"] == "evaluation"] == ["live", "live", "average"]
+    assert lines(run) == lines(whole)
+    assert (run.model / "model.safetensors").read_bytes() == (whole.model / "model.safetensors").read_bytes()
+    assert not any(each.averages.exists() for each in (whole, run))  # they have been of use
+
+
+def test_float16_gradients_that_overflow_by_any_scale_are_skipped_steps(
+    tiny: ModelFolder, noises: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backward = Wrapped.backward
+    monkeypatch.setattr(Wrapped, "backward", lambda self, loss: backward(self, loss * torch.inf))
+    monkeypatch.setattr(wrapped, "FIRST_SCALE", 2.0)
+    run, told = Run(tmp_path / "run"), StopAfter(STEPS)
+    settings = {"train": {"precision": "float16", "max_skipped_steps": 3}, "evaluation": {"times": 0}}
+    with pytest.raises(TrainingError, match="3 steps in a row have no finite loss"):
+        fine_tune(recipe_for(tiny, noises, settings), run, reporter=told)
+    overflowed = [line.partition(":")[0] for line in told.said if "gradients overflowed" in line]
+    assert overflowed == ["step 1", "step 2"]  # by 2 and by 1, which is halved
+    assert [line["step"] for line in read_lines(run.skipped)] == [3, 4, 5]
 
 
 def test_only_what_learns_is_kept(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:

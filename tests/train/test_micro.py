@@ -15,6 +15,7 @@ from torch import nn
 from whispertune.errors import TrainingError
 from whispertune.model.load import ModelFolder
 from whispertune.model.loss import SummedLoss
+from whispertune.train.across.ranks import RankFailedError
 from whispertune.train.learning.micro import MicroBatch, find_seconds, full_batch, is_out_of_memory
 
 MIB = 2**20
@@ -134,7 +135,7 @@ def test_one_of_several_processes_cannot_begin_anew() -> None:
     def attempt(seconds: float) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.raises(TrainingError, match=r"train.micro_windows=4"):
+    with pytest.raises(RankFailedError, match=r"train.micro_windows=4"):
         MicroBatch(240.0, lambda told: None, ranks=2).run(attempt, lambda: None)
 
 
@@ -213,6 +214,6 @@ def test_the_fullest_batch_goes_through_a_model(tiny: ModelFolder) -> None:
     batch = full_batch(95.0, 80, 448, "cpu")
     assert batch.mel is not None
     assert batch.mel.shape == (3, 80, 3_000)
-    loss = SummedLoss(tiny.load())(batch.mel, batch.inputs, batch.targets)
+    loss = SummedLoss(tiny.load())(batch)
     loss.backward()
     assert torch.isfinite(loss)

@@ -167,7 +167,9 @@ def test_after_a_resume_nothing_is_said_twice() -> None:
     resumed = observer()
     lines = [{"kind": "step", **asdict(each)} for each in reports[:150]]
     lines[59]["loss"] = None  # as JSON has it
-    resumed.replay([*lines, {"kind": "evaluation", "step": 150, **judged(90).as_json()}])
+    lives = {"kind": "evaluation", "step": 150, "weights": "live", **judged(90).as_json()}
+    average = {"kind": "evaluation", "step": 150, "weights": "average", **judged(40).as_json()}
+    resumed.replay([*lines, lives, average])  # an average was not watched either
     assert first
     for each in reports[150:]:
         assert resumed.step(each) == whole.step(each)

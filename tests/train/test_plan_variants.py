@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,22 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tests.supplies import BY_SEGMENTS, KINDS, Rows, count_words, ids, loose, mix, shown, stream, table, talk, whole
 from whispertune.data.audio import AudioReader
-from whispertune.data.segments import Problem, Segment
+from whispertune.data.segments import Problem, Segment, SourceData
 from whispertune.data.table import SegmentTable
 from whispertune.errors import RecipeError
 from whispertune.model.load import ModelFolder
 from whispertune.recipe_file import parse_recipe
 from whispertune.train.feeding.mixture import count_windows, make_plan
 from whispertune.train.feeding.plan import Plan, PlanSettings
-from whispertune.train.feeding.splits import TokenCounter, load_splits
+from whispertune.train.feeding.splits import Splits, TokenCounter, load_splits
 from whispertune.train.feeding.supply import FixedSupply, Supply, TableSupply
 from whispertune.windows.batches import PlannedWindow
 from whispertune.windows.labels import label
-from whispertune.windows.pack import SLACK_S, WINDOW_S, Limits, Piece, Window, play_at
+from whispertune.windows.pack import SLACK_S, WINDOW_S, Limits, Piece, Window, play_at, singles
 
 talks_and_utterances = st.tuples(st.lists(st.integers(1, 12), max_size=4), st.integers(1, 30))
 
@@ -56,7 +58,7 @@ kinds = st.sampled_from(["segments", "windows"])
 
 @given(talks_and_utterances, kinds, st.integers(1, 9), st.booleans(), st.integers(0, 99))
 @settings(max_examples=40)
-def test_a_step_that_fits_shows_each_piece_alone(
+def test_a_step_that_fits_shows_each_cue_alone(
     drawn: tuple[list[int], int], kind: str, size: int, fixed: bool, seed: int
 ) -> None:
     segments = segments_of(drawn)
@@ -69,6 +71,8 @@ def test_a_step_that_fits_shows_each_piece_alone(
             (piece,) = planned.window.pieces
             assert planned.fit
             assert piece.offset_s == 0
+            (cue,) = piece.segments
+            assert (piece.start_s, piece.end_s) == (cue.start_s, cue.end_s)
             heard_s = piece.heard_end_s(timestamps=planned.timestamps) - piece.start_s
             assert heard_s * 16_000 - 1 <= planned.samples <= max(16_000, min(480_000, heard_s * 1.25 * 16_000 + 8_000))
         assert not any(planned.fit for planned in other.windows)
@@ -220,17 +224,30 @@ def test_fixed_windows_are_full() -> None:
     assert filled_s / (30 * len(windows)) > 0.97
 
 
-def test_fixed_windows_alone_are_their_pieces() -> None:
+def test_fixed_windows_alone_are_their_cues() -> None:
     supplies: list[Supply] = [table(talk("t", 30)), table(loose(40), "u")]
     packed = Plan(supplies, settings_of("windows", 4, fixed=True), 0)
     alone = Plan(supplies, settings_of("windows", 4, fixed=True, fit_share=1.0), 0, epochs=2)
 
-    def pieces(plan: Plan, first: int, end: int) -> Counter[tuple[str, float, float]]:
+    def pieces(plan: Plan, first: int, end: int) -> list[Piece]:
         windows = [p.window for index in range(first, end) for p in plan.step(index).windows]
-        return Counter((p.segments[0].id, p.start_s, p.end_s) for window in windows for p in window.pieces)
+        return [piece for window in windows for piece in window.pieces]
+
+    def heard(pieces: Iterable[Piece]) -> Counter[tuple[str, float, float]]:
+        return Counter((piece.segments[0].id, piece.start_s, piece.end_s) for piece in pieces)
 
     a_round = packed.total_steps or 0
-    assert pieces(alone, 0, a_round) == pieces(alone, a_round, 2 * a_round) == pieces(packed, 0, a_round)
+    cues = [cue for piece in pieces(packed, 0, a_round) for cue in singles(piece)]
+    assert len(cues) == 70
+    assert heard(pieces(alone, 0, a_round)) == heard(pieces(alone, a_round, 2 * a_round)) == heard(cues)
+
+
+def test_a_cue_alone_knows_what_was_said_before_it() -> None:
+    plan = Plan([table(talk("t", 30))], settings_of("windows", 4, fixed=True, fit_share=1.0), 0)
+    found = {piece.segments[0].id: piece for planned in windows_of(plan) for piece in planned.window.pieces}
+    cues = talk("t", 30)
+    for number, cue in enumerate(cues):
+        assert found[cue.id].previous == tuple(each.text for each in cues[:number])[-40:]
 
 
 @pytest.mark.parametrize("fit_share", [0.0, 0.5, 1.0])
@@ -249,6 +266,34 @@ def test_a_fixed_plan_tells_all_that_it_shows(fit_share: float) -> None:
     assert len(set(told)) == len(told)
     assert set(told) == {heard(planned) for planned in windows_of(plan)}
     assert list(Plan(supplies, BY_SEGMENTS, 0).composition()) == []
+
+
+@pytest.mark.parametrize("kind", ["fixed", "windows"])
+def test_what_is_packed_beforehand_is_told_and_nothing_later(kind: str) -> None:
+    asked = settings_of("windows", 4, fixed=True) if kind == "fixed" else settings_of("windows", 4)
+    told: list[tuple[int, int]] = []
+    plan = Plan([table(loose(600))], asked, 0, epochs=1.5, packing=lambda done, total: told.append((done, total)))
+    assert told[:3] == [(256, 600), (512, 600), (600, 600)]
+    before = len(told)
+    whole(plan)
+    assert len(told) == before
+
+
+def test_windows_are_counted_without_packing_a_whole_pass() -> None:
+    counted: list[str] = []
+
+    def count(segments: Sequence[Segment]) -> NDArray[np.int32]:
+        counted.extend(segment.id for segment in segments)
+        return count_words(segments)
+
+    rows = SegmentTable.of(loose(3000))
+    data = {"train": [{"source": "/a"}], "dev": [{"source": "/b"}]}
+    splits = Splits({0: rows}, (), SourceData(rows), SourceData(()), SourceData(()))
+    for train, windows in (({"step_segments": 16}, 375), ({"step_windows": 4}, 300)):  # 48 s take two windows
+        counted.clear()
+        asked = parse_recipe({"model": "x", "language": "ln", "data": data, "train": train})
+        assert count_windows(asked, splits, Limits(), count, 400) == pytest.approx(windows, rel=0.05)
+        assert len(counted) < 600
 
 
 def test_weights_hold_for_fixed_windows_too() -> None:

@@ -15,10 +15,17 @@ import pytest
 import torch
 
 from tests.train.rank_worker import Trained, keep, open_runs
+from whispertune.data.audio import AudioReader
 from whispertune.errors import InputError, RecipeError
 from whispertune.model.load import ModelFolder
 from whispertune.recipe_file import parse_recipe
+from whispertune.reporting import Reporter
 from whispertune.train.across.ranks import Sharding, open_ranks
+from whispertune.train.keeping.checkpoint import Progress, newest_checkpoint
+from whispertune.train.keeping.saving import Saver
+from whispertune.train.run import Run
+from whispertune.train.setup import open_model, plan_run, read_data
+from whispertune.train.state import TrainingState
 
 HERE = Path(__file__).parent
 NEAR = 1e-4
@@ -134,7 +141,7 @@ def test_any_number_of_ranks_goes_the_same_way(told: dict[str, Any], name: str) 
 
 def test_the_steps_differ_as_they_are_to(told: dict[str, Any]) -> None:
     """Else the test above would be of less: a rank without anything, and two with unlike numbers of parts."""
-    assert told["rank 0"]["ddp"]["parts"] == [[1, 0], [3, 2]]
+    assert told["rank 0"]["ddp"]["parts"] == [[1, 0], [2, 1]]
     assert [sorted(set(step)) for step in told["whole"]["seen"]] == told["whole"]["seen"]
 
 
@@ -173,6 +180,21 @@ def test_what_a_shard_cannot_be_made_of_is_refused(tiny: ModelFolder, noises: Pa
                 sharing.check(train.model_copy(update=more))
 
 
+def test_shards_see_the_windows_that_whole_models_see(tiny: ModelFolder, noises: Path, reader: AudioReader) -> None:
+    """Of a frozen encoder's states none are kept then; a run may go on with more or fewer ranks all the same."""
+    content = spec_of(tiny, noises)["recipe"]
+    changes = {"train": {"freeze": ["encoder"], "epochs": 2, "step_segments": 4}, "windows": {"fit_share": 0.0}}
+    recipe = parse_recipe(content | changes)
+    with open_ranks("float32") as ranks:
+        data = read_data(recipe, reader, ranks, Reporter())
+        sharing = replace(ranks, sharded=Sharding(reshard_after_forward=True, offload=None))
+        models = [open_model(recipe, data, each) for each in (ranks, sharing)]
+        plans = [plan_run(recipe, data, model, ranks, Reporter()) for model in models]
+    assert [model.keeps_states for model in models] == [True, False]
+    assert plans[0].step(1) == plans[1].step(1)
+    assert plans[0].settings.fixed
+
+
 def test_one_process_is_a_rank_too() -> None:
     with open_ranks("float32") as ranks:
         assert (ranks.rank, ranks.count, ranks.main, ranks.precision) == (0, 1, True, "float32")
@@ -181,6 +203,18 @@ def test_one_process_is_a_rank_too() -> None:
         assert ranks.rounds([]) == [((), True)]
         with pytest.raises(InputError, match="as it is"):
             ranks.on_main(fails)
+
+
+def test_the_main_rank_alone_copies_the_weights_to_be_saved(tiny: ModelFolder, tmp_path: Path) -> None:
+    model = tiny.load()
+    with open_ranks() as ranks:
+        for rank in range(2):
+            run = Run(tmp_path / str(rank))
+            wrapped, optimizer = replace(ranks, rank=rank).wrap(model), torch.optim.SGD(model.parameters(), lr=1.0)
+            assert TrainingState(wrapped, optimizer, None, Saver(run, 1, "stop", print)).save(Progress(step=1))
+            found = newest_checkpoint(run.checkpoints)
+            assert found is not None
+            assert bool(found.weights()) == (rank == 0)
 
 
 def test_float16_losses_are_scaled_and_less_so_after_an_overflow() -> None:
@@ -196,6 +230,11 @@ def test_float16_losses_are_scaled_and_less_so_after_an_overflow() -> None:
         optimizer.zero_grad()
         assert wrapped.scaler.get_scale() == scale / 2
         assert torch.equal(module.weight, before)
+        wrapped.backward(wrapped(values).sum() * False)  # no row of it could be read
+        assert wrapped.clip(optimizer, 1.0) == 0
+        wrapped.skip()
+        optimizer.zero_grad()
+        assert wrapped.scaler.get_scale() == scale / 2
         wrapped.backward(wrapped(values).sum())
         assert wrapped.clip(optimizer, 1.0) == pytest.approx(5.0)
         wrapped.update(optimizer)

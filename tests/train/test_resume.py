@@ -186,6 +186,23 @@ def test_audio_that_fails_when_it_is_drawn_is_skipped_and_counted(tiny: ModelFol
     assert [(each["line"], each["source"]) for each in problems] == [(4, str(tmp_path / "train"))]
 
 
+def test_with_other_dev_rows_all_figures_are_of_them(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        fine_tune(recipe_for(tiny, noises), run, reporter=StopAfter(5))
+    rows = (noises / "dev" / "metadata.jsonl").read_text().splitlines()[:2]
+    shutil.copytree(noises / "dev", tmp_path / "dev")
+    (tmp_path / "dev" / "metadata.jsonl").write_text("\n".join(rows))
+    tree = recipe_tree(recipe_for(tiny, noises, weight_decay=0.5))
+    tree["data"]["dev"][0]["source"] = str(tmp_path / "dev")
+    measured_by = last(run).progress.best_of
+    result = fine_tune(parse_recipe(tree), run, resume=True, allow_changes=True)
+    assert (result.base.scores.rows, result.tuned.scores.rows, result.best_step) == (2, 2, STEPS)
+    assert last(run).progress.best_of != measured_by
+    groups = {group["name"]: group["weight_decay"] for group in last(run).optimizer()["param_groups"]}
+    assert groups == {"matrices": 0.5, "vectors": 0.0}  # the optimizer follows the recipe, too
+
+
 # --- what may change -------------------------------------------------------------------------------------------------
 
 PRINTS = {"train": "1", "dev": "2", "test": "3"}
@@ -213,6 +230,15 @@ def test_keys_that_may_always_or_never_change_are_keys_of_the_recipe() -> None:
     for pattern in (*FREE, *FIXED):
         assert any(Change(pattern, 0, 1).key == key or key.startswith(pattern.removesuffix("*")) for key in known)
     assert not [key for key in known if Change(key, 0, 1).free and Change(key, 0, 1).fixed]
+
+
+@pytest.mark.parametrize(("before", "after", "free"), [(20.0, 5.0, True), (0.0, 0.0, True), (20.0, 0.0, False)])
+def test_how_much_is_kept_of_a_frozen_encoder_may_change_and_whether_may_not(
+    before: float, after: float, free: bool
+) -> None:
+    """Only where something is kept are the windows the same in every epoch."""
+    for pair in ((before, after), (after, before)):
+        assert Change("train.cache_gb", *pair).free == free
 
 
 def test_what_does_not_change_what_is_trained_may_change(tmp_path: Path) -> None:
@@ -293,6 +319,16 @@ def test_a_folder_that_holds_anything_of_a_run_is_never_overwritten(name: str, t
         run.start(plain(seed=7), PRINTS)
     assert (run.folder / name / "precious").exists()
     assert load_recipe(run.resolved_recipe) == plain()
+
+
+@pytest.mark.parametrize("name", ["evaluations", "averages", "dropped.jsonl", "skipped.jsonl"])
+def test_what_no_run_wrote_is_never_removed(name: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")  # of `init`
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "precious").touch()
+    with pytest.raises(InputError, match=f"holds {name}, and no run that wrote it"):
+        Run(tmp_path).start(plain(), PRINTS)
+    assert (tmp_path / name / "precious").exists()
 
 
 def test_a_folder_that_init_made_holds_no_run_to_resume(tmp_path: Path) -> None:

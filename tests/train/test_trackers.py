@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -92,6 +94,40 @@ def test_one_that_fails_is_left_out_and_that_is_said_once(
     again = Trackers(["json"], "speech", "mine", tmp_path, said.append)
     again.start(RECIPE, step=2)
     assert opened[1].id == opened[0].id  # the same run, to whom it is told
+
+
+class WithIds(Broken):
+    """Gives runs ids of its own, and knows no others."""
+
+    def __init__(self, place: Place, opened: list[Place]) -> None:
+        super().__init__(place, opened)
+        assert place.id in (None, "theirs")
+        self.info = SimpleNamespace(run_id="theirs")
+
+
+def test_a_tracker_that_gives_ids_is_asked_for_none_that_it_did_not_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    opened: list[Place] = []
+    monkeypatch.setitem(trackers_module.TRACKERS, "json", lambda place: WithIds(place, opened))
+    monkeypatch.setattr(trackers_module, "WITH_IDS", ("json",))
+    for _ in range(2):  # resumed with it, and again
+        Trackers(["json"], "speech", "mine", tmp_path, said.append).start(RECIPE, step=2)
+    assert [place.id for place in opened] == [None, "theirs"]
+    assert not said
+
+
+def test_ids_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "tracking.json").mkdir()
+    with Trackers(["tensorboard"], "speech", "mine", tmp_path, said.append) as trackers:
+        trackers.start(RECIPE, step=0)
+        trackers.step(report(1, 3.0))
+        trackers.step(report(2, math.nan))  # none of its rows could be read
+    (line,) = said
+    assert line.startswith("tracking.json could not be written")
+    assert scalars(tmp_path / "tensorboard")["train/loss"] == [(1, 3.0)]
 
 
 def test_only_the_main_process_tells(tmp_path: Path) -> None:

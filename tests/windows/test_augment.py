@@ -205,6 +205,21 @@ def test_noise_that_does_not_decode_is_named_and_speech_goes_on(tmp_path: Path, 
     heard = [noisy.samples(audio, (n,)) for n in range(20)]
     assert sorted({Path(problem.where).name for problem in noisy.problems}) == ["broken.mp3", "gone.wav"]
     assert 0 < sum(np.array_equal(each, audio) for each in heard) < 20
+    assert {problem.source for problem in noisy.problems} == {"augment.noise"}
+
+
+def test_noise_that_cannot_be_read_is_told_and_none_that_can_ends_it(tmp_path: Path, reader: AudioReader) -> None:
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, voice(1.0), RATE_HZ)
+    assert augmenter(reader, noise=str(tmp_path), noise_share=1.0).notes == ()
+    (tmp_path / "broken.mp3").write_bytes(b"no audio")
+    noisy = augmenter(reader, noise=str(tmp_path), noise_share=1.0)
+    (note,) = noisy.notes
+    assert note.startswith(f"1 of 3 recordings of noise cannot be read, e.g. {tmp_path / 'broken.mp3'}: ")
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).unlink()
+    with pytest.raises(DataError, match="none of the 2 recordings"):
+        _ = [noisy.samples(voice(0.5), (number,)) for number in range(50)]
 
 
 def test_what_cannot_be_is_refused(reader: AudioReader) -> None:

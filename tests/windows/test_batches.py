@@ -14,7 +14,7 @@ from whispertune.data.segments import Segment
 from whispertune.model.load import ModelFolder
 from whispertune.windows.batches import LoadedWindow, PlannedWindow, collate, load_window
 from whispertune.windows.labels import IGNORE
-from whispertune.windows.pack import Limits, Window, cut, join
+from whispertune.windows.pack import Limits, Window, cut, join, place, play_at
 
 RATE_HZ = 16_000
 
@@ -63,6 +63,13 @@ def test_a_cut_cue_is_heard_only_where_it_is_announced(
     heard_s = np.flatnonzero(loaded.audio)[-1] / RATE_HZ
     assert heard_s == pytest.approx(30.0 if timestamps else 19.0, abs=0.01)
     assert (base.vocabulary.timestamp(24.0) in loaded.labels.inputs) == timestamps
+    assert loaded.seconds == pytest.approx(heard_s, abs=0.01)
+
+
+def test_at_another_speed_less_is_heard(tmp_path: Path, base: ModelFolder, reader: AudioReader) -> None:
+    (window,) = windows_of(segment(recorded(tmp_path, 12), 1.0, 11.0, 1))
+    faster = place([play_at(piece, 1.25) for piece in window.pieces])
+    assert load(faster, base, reader, timestamps=True).seconds == pytest.approx(8.0)
 
 
 def test_a_stretch_that_does_not_decode_stays_silent(tmp_path: Path, base: ModelFolder, reader: AudioReader) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from whispertune.data.segments import Segment
 from whispertune.errors import InputError, ModelError
+from whispertune.model.formats.transformers import complete_tokenizer
 from whispertune.model.load import ModelFolder
 from whispertune.windows.labels import IGNORE, MAX_INPUTS, Labels, label
 from whispertune.windows.pack import Limits, Piece, Window, cut, join
@@ -122,6 +124,20 @@ def test_special_tokens_in_a_text_stay_text(base: ModelFolder) -> None:
         ids = vocabulary.encode(text, "sv")
         assert max(ids) < vocabulary.end
         assert vocabulary.decode(ids) == f" {text}"
+
+
+def test_what_a_tokenizer_was_saved_with_neither_cuts_labels_nor_fills_them(base: ModelFolder, tmp_path: Path) -> None:
+    content = json.loads(base.tokenizer_json)
+    content["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    padding = {"direction": "Right", "pad_to_multiple_of": None, "pad_id": 50257, "pad_type_id": 0}
+    content["padding"] = padding | {"strategy": {"Fixed": 32}, "pad_token": "<|endoftext|>"}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    limited, text = Vocabulary.from_file(tmp_path / "tokenizer.json"), "en mening som är längre än fyra"
+    assert limited.encode(text, "sv") == base.vocabulary.encode(text, "sv")
+    assert limited.count([text, "ja"], ["sv", "sv"]) == base.vocabulary.count([text, "ja"], ["sv", "sv"])
+    written = json.loads(complete_tokenizer((tmp_path / "tokenizer.json").read_bytes()))
+    assert written["truncation"] is None
+    assert written["padding"] is None
 
 
 def test_a_token_that_is_not_there_raises(base: ModelFolder) -> None:

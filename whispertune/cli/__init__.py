@@ -70,9 +70,9 @@ def _told_by_another(error: WhispertuneError) -> bool:
     """Whether this is one of several processes that train together, and the main one says the same."""
     if os.environ.get("RANK", "0") == "0":
         return False
-    from whispertune.train.across.ranks import RankLostError
+    from whispertune.train.across.ranks import RankFailedError, RankLostError
 
-    return not isinstance(error, RankLostError)
+    return not isinstance(error, RankFailedError | RankLostError)
 
 
 def _other(error: Exception, debug: bool) -> int:

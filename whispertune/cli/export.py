@@ -50,8 +50,6 @@ def export(
         typer.echo("not verified: it was not compared with its source")
         return
     typer.echo(
-        f"verified in {report.runtime}: {found.wer_apart:.2f} WER from the source ({found.wer_source:.2f} there, "
-        f"{found.wer_export:.2f} here, at most {report.tolerance} allowed) on {found.clips} clips with {found.words} "
-        f"words; {found.texts_equal} texts are equal"
+        f"verified in {report.runtime}: {found.told(report.tolerance)}; {found.texts_equal} texts are equal"
         + (f"; the first difference: {found.first_difference}" if found.first_difference else "")
     )

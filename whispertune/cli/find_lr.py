@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,16 +36,26 @@ def find_lr(
 
     loaded = load_recipe(recipe, overrides or [])
     plot = out or Path(f"{loaded.name}-find-lr.svg")
+    _check_folder(plot.parent)  # before anything is trained
     with Screen() as screen:
         found = find_rate(loaded, steps=steps, lowest=lowest, highest=highest, reporter=screen)
     plot.write_text(draw_range_test(found), encoding="utf-8")
     if json:
         print_json({**found.as_json(), "plot": str(plot)})
         return
-    _print(found, plot, recipe)
+    _print(found, plot, recipe, overrides or [])
 
 
-def _print(found: RangeTest, plot: Path, recipe: Path) -> None:
+def _check_folder(folder: Path) -> None:
+    from whispertune.errors import InputError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"no folder for the plot ({error.strerror})", where=str(folder), fix="--out") from error
+
+
+def _print(found: RangeTest, plot: Path, recipe: Path, overrides: Sequence[str]) -> None:
     suggestion = found.suggestion
     rate = f"{suggestion.rate:.1e}"
     told = {
@@ -52,7 +64,5 @@ def _print(found: RangeTest, plot: Path, recipe: Path) -> None:
         "none": f"no suggestion; the default is {rate}",
     }[suggestion.sure]
     ended = f"\nit ended early: {found.stopped}" if found.stopped else ""
-    typer.echo(
-        f"{told}\n{suggestion.why} The default is {found.default:.1e}.{ended}\nplot: {plot}\n"
-        f"next:  whispertune train {recipe} train.learning_rate={rate}"
-    )
+    train = shlex.join(["whispertune", "train", str(recipe), *overrides, f"train.learning_rate={rate}"])
+    typer.echo(f"{told}\n{suggestion.why} The default is {found.default:.1e}.{ended}\nplot: {plot}\nnext:  {train}")

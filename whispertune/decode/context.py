@@ -10,7 +10,6 @@ end where the speech does. `fit` then costs what the speech is long: several tim
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,12 +18,12 @@ from typing import Final, Literal
 import numpy as np
 
 from whispertune.errors import InputError, ModelError
-from whispertune.model.load import RUN_MARK, find_model, run_model
+from whispertune.files import replace_text
+from whispertune.model.load import MARK, RUN_MARK, find_model, run_model
 
 Context = Literal["full", "fit"]
 
 CONTEXTS: Final = ("auto", "full", "fit")
-MARK: Final = "whispertune.json"  # in a model folder of any format
 LEAST_FRAMES: Final = 100  # 1 s
 
 
@@ -53,13 +52,7 @@ class Mark:
 
     def write(self, folder: Path) -> None:
         """Say it in a model folder."""
-        (folder / MARK).write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
-
-
-def copy_mark(source: Path, target: Path) -> None:
-    """Carry what a model folder says over to an export of it."""
-    if (source / MARK).exists():
-        shutil.copyfile(source / MARK, target / MARK)
+        replace_text(folder / MARK, json.dumps(asdict(self)) + "\n")
 
 
 def mark_of(name: str) -> Mark:

@@ -14,7 +14,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Final
 
@@ -64,12 +64,7 @@ def by_sentence(
 
     A cue keeps both limits, and `wrap` puts it on lines that do, except for a single word that is longer.
     """
-    for cue in cues:
-        if cue.text.strip() and not cue.words:
-            raise DataError(
-                f"the cue {cue.text.strip()!r} at {cue.start_s:.2f} s has no words with times",
-                fix="transcribe with word timestamps",
-            )
+    cues = _with_words(cues)
     limits = _Limits(max_duration_s, max_line_characters, max_lines)
     groups = [
         (group, speaker)
@@ -78,6 +73,24 @@ def by_sentence(
         if _text(group)
     ]
     return _without_overlap(groups)
+
+
+def _with_words(cues: Sequence[Cue]) -> list[Cue]:
+    """The cues that have words; one of punctuation alone may have none, and goes to the word before it."""
+    found: list[Cue] = []
+    for cue in cues:
+        text = cue.text.strip()
+        if cue.words:
+            found.append(cue)
+        elif any(unicodedata.category(character)[0] not in "PSZ" for character in text):
+            raise DataError(
+                f"the cue {text!r} at {cue.start_s:.2f} s has no words with times",
+                fix="transcribe with word timestamps",
+            )
+        elif found and not found[-1].words[-1].text.endswith(text):  # decoders may have put it there already
+            *others, last = found[-1].words
+            found[-1] = replace(found[-1], words=(*others, replace(last, text=last.text + text)))
+    return found
 
 
 def wrap(text: str, max_line_characters: int, max_lines: int) -> str:

@@ -9,6 +9,7 @@ To add an engine, write a function `(LiveModel) -> Engine` and name it in `ENGIN
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -115,7 +116,8 @@ class TransformersEngine:
             self.settings.language, self.settings.task = language, task
         training = self.model.training
         self.model.eval()
-        with torch.no_grad(), without_padding(self.model) if mel.shape[2] < WINDOW_FRAMES else nullcontext():
+        fitting = without_padding(self.model) if mel.shape[2] < WINDOW_FRAMES else nullcontext()
+        with torch.no_grad(), fitting, unwarned():
             sequences = self.model.generate(
                 mel.to(self.model.device),
                 generation_config=self.settings,
@@ -126,12 +128,27 @@ class TransformersEngine:
 
 
 @contextmanager
+def unwarned() -> Iterator[None]:
+    """Within it transformers does not say that the limit of new tokens outweighs the one in the model's settings."""
+    logger = logging.getLogger("transformers.generation.utils")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
 def without_padding(model: WhisperForConditionalGeneration) -> Iterator[None]:
     """Within it the encoder is spared the zeros that generate() fills short mels up with."""
+    from torch.nn.functional import pad
+
     from whispertune.model.encoder import WhisperEncoder, swap_encoder
 
     def cut(module: Any, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         mel = given[0] if given else named.pop("input_features")
+        mel = pad(mel, (0, mel.shape[-1] % 2))  # languages are detected on what is not filled up yet
         frames = spoken_frames(mel.ne(0).any(dim=1).any(dim=0).cpu().numpy())
         return (mel[..., :frames], *given[1:]), named
 
@@ -182,8 +199,21 @@ def live_files(live: LiveModel) -> dict[str, bytes]:
     return ctranslate2_files(live.model, live.shape, live.generation, live.vocabulary, live.tokenizer_json)
 
 
+class _Once:
+    """A file in memory that is read once and then let go: ctranslate2 copies what it reads."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def read(self) -> bytes:
+        content, self.content = self.content, b""
+        return content
+
+
 def _open_ctranslate2(live: LiveModel) -> Engine:
-    whisper = _whisper("live", files=live_files(live), compute_type="float32")
+    files = live_files(live)
+    given = {name: _Once(files.pop(name)) for name in list(files)}
+    whisper = _whisper("live", files=given, compute_type="float32")
     return CTranslate2Engine(whisper, live.vocabulary, live.generation)
 
 

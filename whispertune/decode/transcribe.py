@@ -26,6 +26,7 @@ from whispertune.decode.engines import (
     best_device,
     live_files,
     load_live,
+    unwarned,
     without_padding,
 )
 from whispertune.errors import InputError
@@ -187,7 +188,9 @@ class _Transformers:
             padding="longest" if total_s > 30 or self.options.context == "fit" else "max_length",
         ).to(self.live.model.device)
         multilingual = self.live.vocabulary.multilingual
-        with torch.no_grad(), without_padding(self.live.model) if self.options.context == "fit" else nullcontext():
+        fitting = without_padding(self.live.model) if self.options.context == "fit" else nullcontext()
+        with torch.no_grad(), fitting, unwarned():
+            language = self.language or self._detected(features.input_features)
             found = self.live.model.generate(
                 features.input_features,
                 attention_mask=features.attention_mask,
@@ -195,7 +198,7 @@ class _Transformers:
                 return_segments=True,
                 num_beams=self.options.beams,
                 max_new_tokens=MAX_NEW_TOKENS,
-                **({"language": self.language, "task": self.task} if multilingual else {}),
+                **({"language": language, "task": self.task} if multilingual else {}),
             )
         cues = []
         for segment in found["segments"][0]:
@@ -204,5 +207,10 @@ class _Transformers:
                 cues.append(Cue(round(begin, 3), round(end, 3), text))
         if progress:
             progress(total_s, total_s)
-        spoken = self.language or "unknown"
-        return Transcript(recording, spoken, tuple(cues), total_s, time.perf_counter() - start)
+        return Transcript(recording, language, tuple(cues), total_s, time.perf_counter() - start)
+
+    def _detected(self, mel: Any) -> str:
+        """What is spoken in the first 30 s of a mel, (1, n_mels, frames)."""
+        (token,) = self.live.model.detect_language(mel).tolist()
+        codes = {id_: code for code, id_ in self.live.vocabulary.languages.items()}
+        return codes[token]

@@ -44,12 +44,14 @@ def add_adapters(
 ) -> None:
     """Put an adapter beside each of the linear layers `targets`, in place; they alone want gradients.
 
+    With `base_bits` all that is linear in the model's layers is kept in so many bits, with an adapter or without.
+
     Raises:
         ModelError: `base_bits` is asked for, and bitsandbytes is not installed.
     """
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a line for each product on the CPU otherwise
     if base_bits:
-        for name in targets:
+        for name in [name for name, module in model.named_modules() if _in_a_layer(name, module)]:
             _keep_in_bits(model, name, base_bits, device)
         setattr(model, f"is_loaded_in_{base_bits}bit", True)  # what peft looks for
     from peft import LoraConfig, inject_adapter_in_model  # it loads bitsandbytes too
@@ -67,6 +69,10 @@ def add_adapters(
     for name in targets:
         module: Any = model.get_submodule(name)
         module.cast_input_dtype_enabled = False  # to float32, from which autocast would cast it back
+
+
+def _in_a_layer(name: str, module: nn.Module) -> bool:
+    return ".layers." in name and isinstance(module, nn.Linear)
 
 
 def _keep_in_bits(model: nn.Module, name: str, bits: int, device: str) -> None:
@@ -121,7 +127,7 @@ def merged_weight(layer: Any) -> torch.Tensor:
     Args:
         layer: peft's, with one adapter.
     """
-    base: torch.Tensor = _base_weight(layer.base_layer)
+    base: torch.Tensor = linear_weight(layer.base_layer)
     (name,) = layer.active_adapters
     scaling = float(layer.scaling[name])
     merged = base + scaling * (_float(layer.lora_B[name].weight) @ _float(layer.lora_A[name].weight))
@@ -131,17 +137,22 @@ def merged_weight(layer: Any) -> torch.Tensor:
     return merged
 
 
-def _base_weight(base: Any) -> Any:
-    """The weight under an adapter; peft's own function for it breaks 8-bit layers on the CPU."""
-    kind = type(base.weight).__name__
+def linear_weight(linear: Any) -> Any:
+    """The weight of a linear layer, whole or in few bits, float32; peft's own function breaks 8 bits on the CPU."""
+    kind = type(linear.weight).__name__
     if kind == "Int8Params":  # rows of integers; the largest of a row is 127
-        largest = base.weight.SCB if base.weight.SCB is not None else base.state.SCB
-        return base.weight.detach().float() * (largest / 127).unsqueeze(1)
+        largest = linear.weight.SCB if linear.weight.SCB is not None else linear.state.SCB
+        return linear.weight.detach().float() * (largest / 127).unsqueeze(1)
     if kind == "Params4bit":
         from bitsandbytes.functional import dequantize_4bit
 
-        return dequantize_4bit(base.weight.data, base.weight.quant_state).float()
-    return _float(base.weight)
+        return dequantize_4bit(linear.weight.data, linear.weight.quant_state).float()
+    return _float(linear.weight)
+
+
+def linear_bias(linear: Any) -> Any:
+    """The bias of a linear layer as it was before its weight went into few bits; None where it has none."""
+    return getattr(linear, "exact_bias", linear.bias)
 
 
 def _float(value: torch.Tensor) -> torch.Tensor:

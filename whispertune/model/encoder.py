@@ -3,13 +3,15 @@
     encoder = swap_encoder(model)     # in place; before adapters, devices and wrappers
     encoder.frozen_layers = 4         # the convolutions and the first four layers
     states = encoder.prefix(mel)      # no gradient, no dropout, whatever train() says; can be kept
-    hidden = encoder.rest(states)     # the other layers and the last norm
+    hidden = encoder.rest([states])   # the other layers and the last norm
+    hidden = encoder.whole([mel, shorter])    # all of it, rows of several lengths, one after the other
 
 For 3,000 frames the numbers are transformers' own, whose encoder takes no other length.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -19,7 +21,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.whisper import modeling_whisper
 
 from whispertune.errors import ModelError
-from whispertune.model.layers import swap_layers
+from whispertune.model.layers import flat, swap_layers
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
@@ -38,9 +40,13 @@ class WhisperEncoder(modeling_whisper.WhisperEncoder):  # type: ignore[misc]
             attention_mask: not used, as in transformers.
             kwargs: what generate() hands through; nothing of it matters here.
         """
-        if not self.frozen_layers:
-            return BaseModelOutput(last_hidden_state=self._through(self._front(input_features), 0))
-        return BaseModelOutput(last_hidden_state=self.rest(self.prefix(input_features)))
+        return BaseModelOutput(last_hidden_state=self.whole([input_features]))
+
+    def whole(self, mels: Sequence[torch.Tensor]) -> torch.Tensor:
+        """From mels (rows, n_mels, frames) to what the decoder reads; several lie as `flat` lays them."""
+        if self.frozen_layers:
+            return self.rest([self.prefix(mel) for mel in mels])
+        return self._through([self._front(mel) for mel in mels], 0)
 
     def prefix(self, mel: torch.Tensor) -> torch.Tensor:
         """What the frozen layers give: (rows, frames / 2, width), without a gradient."""
@@ -50,11 +56,11 @@ class WhisperEncoder(modeling_whisper.WhisperEncoder):  # type: ignore[misc]
                 hidden = layer(hidden)
             return self.layer_norm(hidden) if self.frozen_layers > len(self.layers) else hidden
 
-    def rest(self, states: torch.Tensor) -> torch.Tensor:
-        """From the frozen layers' states to those the decoder reads."""
-        states = states.to(self.layer_norm.weight.dtype)  # kept ones come in bfloat16; layers add to float32
+    def rest(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
+        """From the frozen layers' states to those the decoder reads; several lie as `flat` lays them."""
+        states = [each.to(self.layer_norm.weight.dtype) for each in states]  # kept ones come in bfloat16
         if self.frozen_layers > len(self.layers):
-            return states
+            return flat(states)[0]
         return self._through(states, self.frozen_layers)
 
     def train(self, mode: bool = True) -> WhisperEncoder:
@@ -73,9 +79,10 @@ class WhisperEncoder(modeling_whisper.WhisperEncoder):  # type: ignore[misc]
         hidden = hidden + self.embed_positions.weight[: frames // 2]
         return F.dropout(hidden, self.dropout, self.training and not self.frozen_layers)
 
-    def _through(self, hidden: torch.Tensor, first: int) -> torch.Tensor:
+    def _through(self, rectangles: Sequence[torch.Tensor], first: int) -> torch.Tensor:
+        hidden, spans = flat(rectangles)
         for layer in self.layers[first:]:
-            hidden = layer(hidden)
+            hidden = layer(hidden, spans=spans)
         return cast(torch.Tensor, self.layer_norm(hidden))
 
 

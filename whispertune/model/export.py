@@ -45,7 +45,7 @@ def ctranslate2_files(
     arrays = ct2.from_transformers(merged_state(model), shape.encoder_heads, shape.decoder_heads)
     return {
         "model.bin": ct2.model_bin(arrays, quantization),
-        "config.json": ctranslate2_config(generation, vocabulary),
+        "config.json": ctranslate2_config(generation, vocabulary, shape.decoder_layers, shape.decoder_heads),
         "vocabulary.json": json.dumps(token_names(tokenizer_json), ensure_ascii=False).encode(),
     }
 
@@ -68,7 +68,7 @@ def write_transformers(folder: ModelFolder, out: Path, quantization: str) -> Non
     if quantization not in ("float32", "float16"):
         raise InputError(f"transformers folders are not written in {quantization}", fix="float32 or float16")
     floats = np.float16 if quantization == "float16" else np.float32
-    state = {name: array.astype(floats) for name, array in merged_state(folder.load()).items()}
+    state = {name: array.astype(floats, copy=False) for name, array in merged_state(folder.load()).items()}
     write_folder(out, state, folder.shape, folder.tokenizer_json, folder.generation)
 
 
@@ -91,7 +91,7 @@ def check_export(to: str, out: Path, quantization: str | None) -> str:
     """The quantization to use, where the format has it and `out` is new or empty.
 
     Raises:
-        InputError: no such format or quantization, or the folder is in use.
+        InputError: no such format or quantization, or the folder is in use, or the working folder.
     """
     if to not in EXPORTERS:
         raise InputError(f"unknown format {to!r}", where="--to", fix=f"one of {', '.join(EXPORTERS)}")
@@ -103,6 +103,8 @@ def check_export(to: str, out: Path, quantization: str | None) -> str:
             where="--quantization",
             fix=f"one of {', '.join(exporter.quantizations)}",
         )
+    if out.resolve() == Path.cwd():
+        raise InputError("this is the folder you are in", where=str(out), fix="give one in it, such as --out deployed")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("the folder for the export is not empty", where=str(out), fix="give a new one with --out")
     return chosen

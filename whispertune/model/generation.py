@@ -2,6 +2,7 @@
 
     settings = Generation.from_folder(folder)
     settings = settings.allowing(tokens, first_tokens).speaking("sv", "transcribe")
+    settings = tuned_generation(folder, segments)      # both, by what the training text holds
     write_generation(folder, settings, vocabulary)
 
 Whisper's default lists suppress tokens such as `/ : ( ) # _` and quotes. A model that is trained on texts
@@ -11,15 +12,23 @@ with them would learn them and never say them, so the tokens of the training tex
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whispertune.errors import ModelError
+from whispertune.languages import code_of
 from whispertune.windows.tokens import TASKS, Vocabulary
 
+if TYPE_CHECKING:
+    from whispertune.data.table import SegmentTable
+    from whispertune.model.load import ModelFolder
+
 MAX_LENGTH = 448
+FIRST_WORD = 24  # characters that hold it
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +50,12 @@ class Generation:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ModelError("no readable generation settings", where=str(path)) from error
-        language = content.get("language")
+        language = (content.get("language") or "").strip("<|>")  # some recipes store a name: "hindi"
         return cls(
             suppress=tuple(content.get("suppress_tokens") or ()),
             begin_suppress=tuple(content.get("begin_suppress_tokens") or ()),
             alignment_heads=tuple((int(a), int(b)) for a, b in content.get("alignment_heads") or ()),
-            language=language.strip("<|>") if language else None,
+            language=code_of(language) or language or None,
             task=content.get("task"),
         )
 
@@ -75,8 +84,40 @@ class Generation:
         return replace(self, language=language, task=task)
 
 
-def write_generation(folder: Path, settings: Generation, vocabulary: Vocabulary) -> None:
-    """Write a complete `generation_config.json` for transformers."""
+def tuned_generation(folder: ModelFolder, segments: SegmentTable) -> Generation:
+    """The base model's settings, able to write what the training text holds, for its language and task."""
+    vocabulary, settings = folder.vocabulary, folder.generation
+    tokens, first = _written(vocabulary, settings, segments)
+    languages, tasks = segments.distinct("languages"), segments.distinct("tasks")
+    return settings.allowing(tokens, first).speaking(
+        languages[0] if len(languages) == 1 else None, tasks[0] if len(tasks) == 1 else None
+    )
+
+
+def _written(vocabulary: Vocabulary, settings: Generation, segments: SegmentTable) -> tuple[set[int], set[int]]:
+    """Tokens of the texts that decoding would suppress, anywhere and at the beginning.
+
+    Only texts that hold a character of a suppressed token are encoded; of the others, the different first words.
+    """
+    import pyarrow.compute as pc
+
+    signs = "".join({sign for token in settings.suppress for sign in vocabulary.decode([token]).strip()})
+    tokens: set[int] = set()
+    first: set[int] = set()
+    for language in segments.distinct("languages"):
+        texts = segments.texts.filter(pc.equal(segments.languages, language))
+        begins = pc.list_element(pc.utf8_split_whitespace(pc.utf8_slice_codeunits(texts, 0, FIRST_WORD)), 0)
+        first.update(vocabulary.encode(begin, language)[0] for begin in begins.unique().to_pylist())
+        suspects = texts.filter(pc.match_substring_regex(texts, f"[{re.escape(signs)}]")) if signs else texts[:0]
+        for text in suspects.unique().to_pylist():
+            if tokens.issuperset(settings.suppress):
+                break
+            tokens.update(vocabulary.encode(text, language))
+    return tokens, first
+
+
+def generation_values(settings: Generation, vocabulary: Vocabulary) -> dict[str, Any]:
+    """All that transformers' GenerationConfig of a Whisper has to hold."""
     content: dict[str, Any] = {
         "bos_token_id": vocabulary.end,
         "decoder_start_token_id": vocabulary.start,
@@ -97,15 +138,29 @@ def write_generation(folder: Path, settings: Generation, vocabulary: Vocabulary)
         content["lang_to_id"] = {f"<|{code}|>": id_ for code, id_ in vocabulary.languages.items()}
         content["task_to_id"] = {task: vocabulary.id(f"<|{task}|>") for task in TASKS}
         content |= {k: v for k, v in (("language", settings.language), ("task", settings.task)) if v}
-    (folder / "generation_config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return content
 
 
-def ctranslate2_config(settings: Generation, vocabulary: Vocabulary) -> bytes:
-    """The content of CTranslate2's `config.json`."""
+def write_generation(folder: Path, settings: Generation, vocabulary: Vocabulary) -> None:
+    """Write a complete `generation_config.json` for transformers."""
+    content = json.dumps(generation_values(settings, vocabulary), indent=2)
+    (folder / "generation_config.json").write_text(content + "\n", encoding="utf-8")
+
+
+def ctranslate2_config(settings: Generation, vocabulary: Vocabulary, layers: int, heads: int) -> bytes:
+    """The content of CTranslate2's `config.json`.
+
+    Args:
+        settings: of the model; where they name no heads to read word times from, all of the later layers are read.
+        vocabulary: of the model.
+        layers: of the decoder.
+        heads: of each of them.
+    """
+    later = product(range(layers // 2, layers), range(heads))
     content = {
         "suppress_ids": list(settings.suppress),
         "suppress_ids_begin": list(settings.begin_suppress),
         "lang_ids": sorted(vocabulary.languages.values()),
-        "alignment_heads": [list(head) for head in settings.alignment_heads],
+        "alignment_heads": [list(head) for head in settings.alignment_heads or later],
     }
     return (json.dumps(content, indent=2) + "\n").encode()

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from whispertune.errors import ModelError
 from whispertune.model.bundled import BUNDLES, bundled_files
@@ -29,7 +28,10 @@ if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
 HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
+OLD_WEIGHTS = ["pytorch_model*.bin", "model.bin"]  # fetched where there are no safetensors: pickled, or CTranslate2's
+OTHERS = ["*/*", "*.fp32-*", "*.fp16.*"]  # checkpoints in folders, and the same weights in other precisions
 RUN_MARK = "run.json"  # a folder with this file is a run; its best weights lie in model/
+MARK = "whispertune.json"  # in a model folder of any format: what it says of itself, see decode/context.py
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class ModelFolder:
 
     def load(self, dropout: float = 0.0) -> WhisperForConditionalGeneration:
         """The model in float32 on the CPU."""
-        return transformers.read_model(self.path, dropout)
+        return transformers.read_model(self.path, self.generation, self.vocabulary, dropout)
 
 
 def is_ctranslate2(folder: Path) -> bool:
@@ -95,7 +97,7 @@ def find_model(name: str) -> ModelFolder:
             )
         return ModelFolder(name, path)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return ModelFolder(name, from_hub(name))
+        return ModelFolder(name, _whole_from_hub(name))
     raise ModelError(f"no model {name!r}", fix=_ways())
 
 
@@ -104,13 +106,22 @@ def _ways() -> str:
     return f"give a folder, a run, a hub name such as openai/whisper-small, or {bundles}"
 
 
+def _whole_from_hub(name: str) -> Path:
+    """The transformers folder of a hub model, whatever form its weights have there."""
+    path = from_hub(name)
+    if any(path.glob("*.safetensors")):
+        return path
+    path = from_hub(name, [*HUB_FILES, *OLD_WEIGHTS])
+    return path if any(path.glob(OLD_WEIGHTS[0])) or not is_ctranslate2(path) else _converted(path)
+
+
 def from_hub(name: str, files: Sequence[str] = HUB_FILES) -> Path:
     """The folder of a hub model with these of its files, fetched where they are not in the local cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(files)))
+        return Path(snapshot_download(name, allow_patterns=list(files), ignore_patterns=OTHERS))
     except (HfHubHTTPError, HFValidationError, OSError) as error:  # no network is an OSError too
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
@@ -123,7 +134,7 @@ def _converted(folder: Path) -> Path:
     with (folder / "model.bin").open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     settings = hashlib.sha256()
-    for name in ("config.json", "generation_config.json", "tokenizer.json"):
+    for name in ("config.json", "generation_config.json", "tokenizer.json", MARK):
         if (folder / name).exists():
             settings.update((folder / name).read_bytes())
     target = cache_folder() / f"transformers-{digest[:16]}-{settings.hexdigest()[:8]}"
@@ -132,9 +143,10 @@ def _converted(folder: Path) -> Path:
 
 def _convert(folder: Path, out: Path) -> None:
     arrays = ctranslate2.read_model_bin(folder / "model.bin")
-    if any(array.dtype == np.int8 and array.ndim for array in arrays.values()):
+    integers = {array.dtype.name for array in arrays.values() if array.dtype.kind == "i" and array.ndim}
+    if integers:
         raise ModelError(
-            "its weights are int8, which has lost what training needs",
+            f"its weights are {', '.join(sorted(integers))}, which has lost what training needs",
             where=str(folder),
             fix="use the float16 or float32 conversion, or the model it was made from",
         )
@@ -144,3 +156,10 @@ def _convert(folder: Path, out: Path) -> None:
     if not tokenizer.exists():
         raise ModelError("no tokenizer.json in the folder", where=str(folder), fix="copy the base model's into it")
     transformers.write_folder(out, state, shape, tokenizer.read_bytes(), Generation.from_ctranslate2(folder))
+    copy_mark(folder, out)
+
+
+def copy_mark(source: Path, target: Path) -> None:
+    """Carry what a model folder says of itself over to another form of it."""
+    if (source / MARK).exists():
+        shutil.copyfile(source / MARK, target / MARK)

@@ -1,12 +1,13 @@
 """The training loss: cross-entropy summed over target tokens, and nothing computed for the others.
 
 module = SummedLoss(model, precision="bfloat16")
-loss_sum = module(batch.mel, batch.inputs, batch.targets, batch.states)   # divide by the step's target tokens
+loss_sum = module(batch, shorter)   # batches of one length each; divide by the step's target tokens
 states = module.prefix(batch.mel)   # of a frozen beginning of the encoder, to be kept and given back
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,13 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from whispertune.model.encoder import swap_encoder
-from whispertune.model.layers import decode, layers_of, set_stochastic_depth
+from whispertune.model.layers import Spans, decode, layers_of, set_stochastic_depth
 from whispertune.windows.labels import IGNORE
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
+
+    from whispertune.windows.batches import Batch
 
 CHUNK_TOKENS = 2_048  # that logits are computed for at once: 0.4 GB of them in float32
 HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -77,34 +80,33 @@ class SummedLoss(nn.Module):
             # the reentrant kind would need an input with a gradient, which there is none of under adapters
             layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
-    def forward(
-        self,
-        mel: torch.Tensor | None,
-        inputs: torch.Tensor,
-        targets: torch.Tensor,
-        states: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Loss summed over target tokens.
+    def forward(self, *batches: Batch) -> torch.Tensor:
+        """Loss summed over target tokens, of batches that all have mels or all have states of the frozen layers.
 
-        Args:
-            mel: float32, (batch, n_mels, frames); not needed where `states` are given.
-            inputs: int64, (batch, tokens), decoder inputs.
-            targets: int64, (batch, tokens), IGNORE where there is no loss.
-            states: what `prefix` gave, (batch, frames / 2, width).
+        Windows of several lengths, a batch for each, cost one pass over the weights.
 
         Returns:
             float32 scalar.
         """
-        model = self.model.model
-        with self._autocast(inputs.device):
-            if states is not None:
-                encoded = model.encoder.rest(states)
-            elif mel is not None:
-                encoded = model.encoder(mel).last_hidden_state
-            else:
-                raise ValueError("give mel or states")
+        decoder, inputs = self.model.model.decoder, [each.inputs for each in batches]
+        with self._autocast(inputs[0].device):
+            encoded, over = self._encoded(batches)
+            hidden = decode(decoder, inputs, encoded, over).flatten(0, 1)
+            targets = torch.cat([each.targets.flatten() for each in batches])
             wanted = targets != IGNORE  # the 51,865-way projection is the decoder's largest product
-            return self._loss(decode(model.decoder, inputs, encoded)[wanted], targets[wanted])
+            return self._loss(hidden[wanted], targets[wanted])
+
+    def _encoded(self, batches: Sequence[Batch]) -> tuple[torch.Tensor, Spans | None]:
+        encoder = self.model.model.encoder
+        states = [each.states for each in batches if each.states is not None]
+        mels = [each.mel for each in batches if each.mel is not None]
+        if len(states) != len(batches) and len(mels) != len(batches):
+            raise ValueError("give batches that all have mels, or all have states")
+        encoded = encoder.rest(states) if states else encoder.whole(mels)
+        if len(batches) == 1:
+            return encoded, None
+        lengths = [each.shape[1] for each in states] or [each.shape[2] // 2 for each in mels]
+        return encoded, tuple((len(each.inputs), length) for each, length in zip(batches, lengths, strict=True))
 
     def prefix(self, mel: torch.Tensor) -> torch.Tensor:
         """What the frozen beginning of the encoder gives, to be kept: bfloat16, (batch, frames / 2, width)."""

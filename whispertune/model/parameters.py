@@ -10,7 +10,7 @@ merged_state(model)            # the weights of an ordinary Whisper, for decodin
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from whispertune.errors import ModelError, RecipeError
-from whispertune.model.adapters import AdapterSettings, add_adapters, merged_weight, whole
+from whispertune.model.adapters import AdapterSettings, add_adapters, linear_bias, linear_weight, merged_weight, whole
 from whispertune.model.encoder import frozen_prefix, swap_encoder
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def prepare(model: WhisperForConditionalGeneration, choice: Choice, device: str 
     """
     encoder = swap_encoder(model)
     frozen = _frozen(model, choice.freeze)
+    before = _before_frozen_layers(model, frozen) if choice.method == "full" else set()
+    frozen |= before
     for name, value in model.model.named_parameters():
         if name in frozen or choice.method == "lora":
             value.requires_grad_(False)
@@ -83,7 +85,7 @@ def prepare(model: WhisperForConditionalGeneration, choice: Choice, device: str 
         raise RecipeError("everything is frozen", where="train.freeze", fix="leave a part that learns")
     encoder.frozen_layers = frozen_prefix(encoder)
     total = sum(_size(value) for value in model.parameters())
-    told = _told(choice, trained, total, encoder.frozen_layers, len(encoder.layers))
+    told = _told(choice, trained, total, encoder.frozen_layers, len(encoder.layers), bool(before))
     return Parameters(trained, total, encoder.frozen_layers, choice.method == "lora", told)
 
 
@@ -99,6 +101,14 @@ def _frozen(model: WhisperForConditionalGeneration, patterns: Sequence[str]) -> 
                 raise _nothing("train.freeze", pattern, each, known)
             frozen |= found
     return frozen
+
+
+def _before_frozen_layers(model: WhisperForConditionalGeneration, frozen: set[str]) -> set[str]:
+    """What of the convolutions would learn before a frozen first layer, whose gradients would have to go through."""
+    names = [name for name, _ in model.model.named_parameters()]
+    if not frozen.issuperset(name for name in names if name.startswith("encoder.layers.0.")):
+        return set()
+    return {name for name in names if name.startswith("encoder.conv")} - frozen
 
 
 def _targets(model: nn.Module, patterns: Sequence[str], frozen: set[str]) -> list[str]:
@@ -150,17 +160,17 @@ def _size(value: nn.Parameter) -> int:
     return int(state.shape.numel()) if state is not None else value.numel()
 
 
-def _told(choice: Choice, trained: int, total: int, prefix: int, layers: int) -> str:
+def _told(choice: Choice, trained: int, total: int, prefix: int, layers: int, before: bool) -> str:
     def millions(count: int) -> str:
         return f"{count / 1e6:,.1f} M" if count >= 1e5 else f"{count:,}"
 
     told = f"{millions(trained)} of {millions(total)} parameters are trained"
     if choice.method == "lora":
         kind = "DoRA" if choice.adapters.dora else "rsLoRA" if choice.adapters.rslora else "LoRA"
-        base = f", the base in {choice.base_bits} bits" if choice.base_bits else ""
+        base = f", all layers of the base in {choice.base_bits} bits" if choice.base_bits else ""
         told += f": {kind} adapters of rank {choice.adapters.rank} on {', '.join(choice.targets)}{base}"
     if choice.freeze:
-        told += f"; frozen: {', '.join(choice.freeze)}"
+        told += f"; frozen: {', '.join(choice.freeze)}" + (" (so the convolutions too)" if before else "")
     if prefix:
         whole = "the encoder" if prefix > layers else f"the encoder's first {prefix} of {layers} layers"
         told += f"; no gradient goes through {whole}"
@@ -216,17 +226,25 @@ def merged_state(model: nn.Module) -> dict[str, np.ndarray]:
         model: a WhisperForConditionalGeneration, prepared or not, which is not touched. Of a sharded one all ranks
             have to call.
     """
-    state: dict[str, torch.Tensor] = {}
+    state: dict[str, np.ndarray] = {}
     adapted: tuple[str, ...] = ()
     for name, module in model.named_modules():
         if name.startswith(adapted or ("\0",)):
             continue
         if hasattr(module, "lora_A"):
             adapted += (f"{name}.",)
-            base: Any = module.base_layer
-            state[f"{name}.weight"] = merged_weight(module)
-            if base.bias is not None:
-                state[f"{name}.bias"] = getattr(base, "exact_bias", base.bias)
-        else:
-            state |= {f"{name}.{key}": value for key, value in module.named_parameters(recurse=False)}
-    return {name: np.array(whole(value).float().cpu().numpy()) for name, value in state.items()}
+        for key, value in _ordinary(module):
+            state[f"{name}.{key}"] = np.array(whole(value).float().cpu().numpy())  # off the device one by one
+    return state
+
+
+def _ordinary(module: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """A module's own parameters as an ordinary Whisper has them."""
+    adapted = hasattr(module, "lora_A")
+    if not adapted and not isinstance(module, nn.Linear):
+        yield from module.named_parameters(recurse=False)
+        return
+    base = module.base_layer if adapted else module
+    yield "weight", merged_weight(module) if adapted else linear_weight(base)
+    if (bias := linear_bias(base)) is not None:
+        yield "bias", bias

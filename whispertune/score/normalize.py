@@ -1,32 +1,47 @@
-"""Normalizers: what is taken out of two texts before they are compared.
+"""Normalizers: what is taken out of two texts before they are compared. One registry, each with name and version.
 
     normalizer = normalizer_for("hi")
     normalizer("नमस्ते, दुनिया!")  # "नमस्ते दुनिया"
-    normalizer.label  # "whispertune-basic 1", printed beside every normalised score
+    normalizer.label  # "whispertune-indic 1", printed beside every normalised score
+    normalizer_named("arabic+alef").label  # "whispertune-arabic+alef 1"
+    for key, label, what in normalizers(): ...
 
-A score only means something together with its normalizer, so each has a name and a version, and the version
-goes up with every change that can change a score. Combining marks and modifier letters are never stripped:
-they are vowels in Indic scripts and Thai, tones in many African languages.
+    basic       case and punctuation go; every letter, mark and number stays
+    english     transformers' normalizer for English: numbers in figures, contractions in full, American spelling
+    indic       basic, with one spelling for a nukta and for letters once written with joiners; danda is punctuation
+    arabic      basic without tatweel and vowel signs; letters of every language in the script stay
+    characters  basic for scripts without spaces: one width, no spaces, counted by character
+
+A score only means something together with its normalizer, so the version goes up with every change that can
+change a score. Only English loses combining marks and rewrites numbers; `+digits` writes the digits of every
+script as 0 to 9 for the others.
 """
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Final
 
-from whispertune.languages import UNSPACED_LANGUAGES
+from whispertune.errors import InputError
+from whispertune.languages import UNSPACED_LANGUAGES, code_of
+from whispertune.score.normalizers.basic import basic, raw_text, unify_apostrophes
+from whispertune.score.normalizers.english import english
+from whispertune.score.normalizers.scripts import arabic, ascii_digits, by_character, characters, indic
 
-_TYPOGRAPHIC_APOSTROPHES: Final = "\u2019\u2018\u201b\uff07\u00b4\u0060"
-# Two apostrophes are letters (category Lm): Ukrainian or Navajo ʼ, Hawaiian or Uzbek ʻ. Inside a word they
-# are the same as ', because people type all of them; at its edge they stay, as every modifier letter does.
-_LETTER_APOSTROPHES: Final = "\u02bc\u02bb"
-_TO_APOSTROPHE: Final = str.maketrans(dict.fromkeys(_TYPOGRAPHIC_APOSTROPHES, "'"))
+__all__ = [
+    "NORMALIZERS",
+    "Normalizer",
+    "basic",
+    "leads_with_cer",
+    "normalizer_for",
+    "normalizer_named",
+    "normalizers",
+    "raw_text",
+    "unify_apostrophes",
+]
 
-_ZWJ: Final = "\u200d"
-# Malayalam from before Unicode 5.1 spells these six consonants with a joiner, today they are one character.
-_CHILLU: Final = {"ണ്": "ൺ", "ന്": "ൻ", "ര്": "ർ", "ല്": "ൽ", "ള്": "ൾ", "ക്": "ൿ"}
+_DIGITS: Final = ("digits", "digits of every script as 0 to 9")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,83 +50,104 @@ class Normalizer:
 
     name: str
     version: str
-    function: Callable[[str], str]
+    function: Callable[..., str]
+    what: str  # it does, in a line
+    options: tuple[tuple[str, str], ...] = (_DIGITS,)  # (option, what it does); all but digits go to the function
+    chosen: tuple[str, ...] = ()  # of the options, in their order
+    words_are_characters: bool = False  # in scripts without spaces
 
     def __call__(self, text: str) -> str:
-        return self.function(text)
+        chosen = dict.fromkeys(self.chosen, True)
+        if chosen.pop("digits", False):
+            text = ascii_digits(text)
+        return self.function(text, **chosen)
+
+    def parted(self, normalized: str) -> str:
+        """A normalised text with spaces between what counts as words. The error rate of its words is a character
+        error rate where scripts have no spaces. Characters are counted in the text as it was."""
+        return by_character(normalized) if self.words_are_characters else normalized
 
     @property
     def label(self) -> str:
-        return f"{self.name} {self.version}"
+        return f"{'+'.join((self.name, *self.chosen))} {self.version}"
+
+    def choosing(self, options: Iterable[str]) -> Normalizer:
+        """The same with these options, named in its label."""
+        wanted, known = set(options), dict(self.options)
+        if unknown := sorted(wanted - set(known)):
+            fix = f"choose among {', '.join(known)}" if known else "it has no options"
+            raise InputError(f"the normaliser {self.name} has no option {', '.join(unknown)}", fix=fix)
+        return replace(self, chosen=tuple(option for option in known if option in wanted)) if wanted else self
 
 
-def raw_text(text: str) -> str:
-    """The text as raw scores see it: Unicode NFC, stripped, every run of whitespace one space."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+NORMALIZERS: Final = {
+    "basic": Normalizer(
+        "whispertune-basic", "1", basic, "lower case, punctuation to spaces; every letter, mark and number stays"
+    ),
+    "english": Normalizer(
+        "whisper-english",
+        "1",
+        english,
+        "transformers' for English: numbers in figures, contractions in full, American spelling, no words in brackets",
+        options=(),
+    ),
+    "indic": Normalizer(
+        "whispertune-indic",
+        "1",
+        indic,
+        "basic, with one spelling for a nukta and for letters once written with joiners; danda is punctuation",
+    ),
+    "arabic": Normalizer(
+        "whispertune-arabic",
+        "1",
+        arabic,
+        "basic without tatweel and vowel signs, ligatures in letters; Persian and Urdu letters stay",
+        options=(
+            ("keep_vowels", "vowel signs stay"),
+            ("keep_tatweel", "tatweel stays"),
+            ("alef", "آ أ إ ٱ as ا"),
+            ("hamza", "ؤ ئ as و ي"),
+            _DIGITS,
+        ),
+    ),
+    "characters": Normalizer(
+        "whispertune-characters",
+        "1",
+        characters,
+        "basic for scripts without spaces: one width, no spaces beside them, counted by character",
+        words_are_characters=True,
+    ),
+}
+
+# Language -> key of NORMALIZERS, for the languages that need their own: Whisper's codes, and others of India.
+_BY_LANGUAGE: Final = {
+    "en": "english",
+    **dict.fromkeys(("hi", "mr", "ne", "sa", "bn", "as", "pa", "gu", "ta", "te", "kn", "ml", "si"), "indic"),
+    **dict.fromkeys(("or", "ory", "mai", "bho", "kok", "doi", "awa"), "indic"),
+    **dict.fromkeys(("ar", "fa", "ur", "ps", "sd"), "arabic"),
+    **dict.fromkeys(UNSPACED_LANGUAGES, "characters"),
+}
 
 
-def unify_apostrophes(text: str) -> str:
-    """Typographic apostrophes and the accents typed in their place become '."""
-    return text.translate(_TO_APOSTROPHE)
+def normalizer_for(language: str, options: Iterable[str] = ()) -> Normalizer:
+    """The normalizer of a language (code, tag or English name), basic where none is its own."""
+    return NORMALIZERS[_BY_LANGUAGE.get(code_of(language) or language, "basic")].choosing(options)
 
 
-def basic(text: str) -> str:
-    """NFC, lower case, punctuation and symbols (categories P and S) to spaces, whitespace collapsed.
-
-    Apostrophes inside words are kept, all as '. Joiners (ZWJ, ZWNJ) and other format characters shape the
-    writing and are not heard: they are dropped, so that a word spelt with and without one is the same word.
-    """
-    text = _without_format_characters(unicodedata.normalize("NFC", text))
-    # Dropping a joiner or lowering İ can leave a letter and a mark side by side that NFC writes as one.
-    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
-    return " ".join(_without_punctuation(unify_apostrophes(text)).split())
+def normalizer_named(name: str) -> Normalizer:
+    """The normalizer of this key or full name, options after plus signs: "basic", "arabic+alef+digits"."""
+    key, *options = name.strip().lower().split("+")
+    found = [one for known, one in NORMALIZERS.items() if key in (known, one.name)]
+    if not found:
+        raise InputError(f"no normaliser is called {key!r}", fix=f"one of {', '.join(NORMALIZERS)}")
+    return found[0].choosing(options)
 
 
-def _without_format_characters(text: str) -> str:
-    if text.isascii():
-        return text
-    for legacy, chillu in _CHILLU.items():
-        text = text.replace(legacy + _ZWJ, chillu)
-    return "".join(character for character in text if unicodedata.category(character) != "Cf")
-
-
-def _without_punctuation(text: str) -> str:
-    kept: list[str] = []
-    after_symbol = False
-    for index, character in enumerate(text):
-        if character == "'" or character in _LETTER_APOSTROPHES:
-            inside = index > 0 and _in_word(text[index - 1]) and _in_word(text[index + 1 : index + 2])
-            after_symbol = character == "'" and not inside
-            kept.append("'" if inside else " " if after_symbol else character)
-        elif unicodedata.category(character)[0] in "PS":
-            after_symbol = True
-            kept.append(" ")
-        elif not (after_symbol and _is_variation_selector(character)):  # it belongs to the emoji before it
-            after_symbol = False
-            kept.append(character)
-    return "".join(kept)
-
-
-def _in_word(character: str) -> bool:
-    if not character or character in _LETTER_APOSTROPHES or _is_variation_selector(character):
-        return False
-    return unicodedata.category(character)[0] in "LMN"
-
-
-def _is_variation_selector(character: str) -> bool:
-    return "\ufe00" <= character <= "\ufe0f"
-
-
-NORMALIZERS: Final = {"basic": Normalizer("whispertune-basic", "1", basic)}
-
-# Language -> key of NORMALIZERS, for the languages that need their own.
-_BY_LANGUAGE: Final[dict[str, str]] = {}
-
-
-def normalizer_for(language: str) -> Normalizer:
-    return NORMALIZERS[_BY_LANGUAGE.get(language, "basic")]
+def normalizers() -> tuple[tuple[str, str, str], ...]:
+    """All of them: (key, label, what it does)."""
+    return tuple((key, one.label, one.what) for key, one in NORMALIZERS.items())
 
 
 def leads_with_cer(language: str) -> bool:
     """Whether the character error rate is the figure to read: words are not separated by spaces."""
-    return language in UNSPACED_LANGUAGES
+    return (code_of(language) or language) in UNSPACED_LANGUAGES

@@ -2,19 +2,27 @@
 
     scores, utterances = score(["a"], ["den gamla bron"], ["den gamle bron"], "sv")
     scores.wer, scores.wer_interval  # 33.3, (33.3, 33.3), per cent
+    utterances[0].words.mer, utterances[0].words.wil  # 33.3, 55.6
     utterances[0].alignment[1]  # Edit("S", ("gamla",), ("gamle",))
     write_utterances(run / "evaluations" / "step-400.jsonl", utterances)
 
 Raw text is the text as it stands, in Unicode NFC and with whitespace collapsed. Characters are code points
-after that, the single spaces between words among them. A corpus rate divides the summed errors by the summed
-reference length, so an utterance without a reference adds its insertions and no length.
+after that, the single spaces between words among them: a combining mark is a character of its own. A corpus rate
+divides the summed errors by the summed reference length.
+
+Every text has a score. Where the reference is empty, all words of the hypothesis are insertions: they count in the
+corpus, without adding length, and alone they are 100 per cent each (match error rate and information lost: 100).
+Where the hypothesis is empty, all reference words are deletions: 100 per cent of each figure. Two empty texts: 0.
+Where it is in another script than the reference, no word is equal: 100 per cent and more, and so for characters
+but for the spaces, digits and punctuation that both have; nothing is transliterated. A rate of words says little in
+scripts without spaces, where a text is one word or few: there normalised words are single characters.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from itertools import starmap
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +30,9 @@ from typing import Any, Final
 import numpy as np
 
 from whispertune.errors import DataError
+from whispertune.score.compounds import merged_errors
 from whispertune.score.normalize import Normalizer, normalizer_for, raw_text
-from whispertune.score.statistics import bootstrap_interval
+from whispertune.score.statistics import bootstrap_interval, speaker_groups
 
 _KINDS: Final = {"equal": "=", "substitute": "S", "delete": "D", "insert": "I"}
 
@@ -52,6 +61,26 @@ class Counts:
 
     def per_cent(self, number: int) -> float:
         return 100.0 * number / max(1, self.reference_length)
+
+    @property
+    def hypothesis_length(self) -> int:
+        return self.hits + self.substitutions + self.insertions
+
+    @property
+    def mer(self) -> float:
+        """Match error rate, in per cent: errors per edit, hits among them, so never more than 100."""
+        return 100.0 * self.errors / max(1, self.errors + self.hits)
+
+    @property
+    def wil(self) -> float:
+        """Word information lost, in per cent: 1 less the share of both texts, multiplied, that is hits.
+
+        Of two empty texts: 0, of one: 100. After A. C. Morris, V. Maier and P. Green, "From WER and RIL to MER
+        and WIL", Interspeech 2004, in the form that all use, which takes hits for information.
+        """
+        if not self.hits:
+            return 100.0 if self.errors else 0.0
+        return 100.0 * (1 - self.hits / self.reference_length * (self.hits / self.hypothesis_length))
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -91,32 +120,53 @@ class UtteranceScore:
     words_normalized: Counts
     characters_normalized: Counts
     alignment: tuple[Edit, ...]
+    errors_merged: int | None = None  # of words; None where read from a file of before these were counted
+    errors_merged_normalized: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A corpus, in per cent of the reference length; wer = substitutions + deletions + insertions."""
+    """A corpus, in per cent; raw words where nothing else is said; intervals are of 95 per cent."""
 
     rows: int
-    wer: float
+    wer: float  # substitutions + deletions + insertions
     cer: float
     wer_normalized: float
     cer_normalized: float
-    wer_interval: tuple[float, float]  # 95 per cent, of the raw wer
-    substitutions: float  # of words, raw, as are the next two
+    wer_interval: tuple[float, float]
+    cer_interval: tuple[float, float]
+    wer_normalized_interval: tuple[float, float]
+    cer_normalized_interval: tuple[float, float]
+    hits: float  # hits + substitutions + deletions = 100
+    substitutions: float
     deletions: float
     insertions: float
+    mer: float  # match error rate
+    mer_normalized: float
+    wil: float  # word information lost
+    wil_normalized: float
+    wer_merged: float  # differences of a space alone count as none, see compounds.py
+    wer_merged_normalized: float
     normalizer: str  # name and version
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> Scores | None:
+        """As they were saved, other names left aside; None where figures are missing."""
+        if not all(each.name in content for each in fields(cls)):
+            return None
+        values: dict[str, Any] = {each.name: content[each.name] for each in fields(cls)}
+        values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return cls(**values)
 
 
 def align_words(reference: str, hypothesis: str) -> Alignment:
     """Align the raw words of two texts; either may be empty."""
-    return _align_all([raw_text(reference)], [raw_text(hypothesis)])[0]
+    return align_all([raw_text(reference)], [raw_text(hypothesis)])[0]
 
 
 def align_characters(reference: str, hypothesis: str) -> Alignment:
     """Align the raw characters of two texts, spaces between words included; either may be empty."""
-    return _align_all([raw_text(reference)], [raw_text(hypothesis)], characters=True)[0]
+    return align_all([raw_text(reference)], [raw_text(hypothesis)], characters=True)[0]
 
 
 def score(
@@ -127,7 +177,7 @@ def score(
     speakers: Sequence[str | None] | None = None,
     seed: int = 0,
 ) -> tuple[Scores, list[UtteranceScore]]:
-    """Score decoded text against its references; `speakers` makes the interval one over speakers."""
+    """Score decoded text against its references; `speakers` makes the intervals ones over speakers."""
     lengths = {len(ids), len(references), len(hypotheses), len(ids if speakers is None else speakers)}
     if len(lengths) > 1 or not ids:
         raise DataError(
@@ -145,15 +195,24 @@ def _score_utterances(
 ) -> list[UtteranceScore]:
     raw = [raw_text(text) for text in references], [raw_text(text) for text in hypotheses]
     normalized = [normalizer(text) for text in raw[0]], [normalizer(text) for text in raw[1]]
-    words = _align_all(*raw)
+    parted = [normalizer.parted(text) for text in normalized[0]], [normalizer.parted(text) for text in normalized[1]]
+    words, words_normalized = align_all(*raw), _count_all(*parted)
     counts = (
         [alignment.counts for alignment in words],
         _count_all(*raw, characters=True),
-        _count_all(*normalized),
+        words_normalized,
         _count_all(*normalized, characters=True),
     )
     edits = [alignment.edits for alignment in words]
-    return list(starmap(UtteranceScore, zip(ids, *raw, *counts, edits, strict=True)))
+    merged = _merge_all(*raw, counts[0]), _merge_all(*parted, words_normalized)
+    return list(starmap(UtteranceScore, zip(ids, *raw, *counts, edits, *merged, strict=True)))
+
+
+def _merge_all(references: Sequence[str], hypotheses: Sequence[str], counts: Sequence[Counts]) -> list[int]:
+    return [
+        merged_errors(reference.split(), hypothesis.split(), count.errors)
+        for reference, hypothesis, count in zip(references, hypotheses, counts, strict=True)
+    ]
 
 
 def _summarise(
@@ -162,35 +221,49 @@ def _summarise(
     speakers: Sequence[str | None] | None,
     seed: int,
 ) -> Scores:
-    words = sum((utterance.words for utterance in utterances), Counts())
-    interval = bootstrap_interval(
-        np.array([utterance.words.errors for utterance in utterances]),
-        np.array([utterance.words.reference_length for utterance in utterances]),
-        groups=_groups(speakers),
-        seed=seed,
+    each_counts = (
+        [utterance.words for utterance in utterances],
+        [utterance.characters for utterance in utterances],
+        [utterance.words_normalized for utterance in utterances],
+        [utterance.characters_normalized for utterance in utterances],
     )
+    words, characters, words_normalized, characters_normalized = (sum(each, Counts()) for each in each_counts)
+    intervals = [_interval(each, speakers, seed) for each in each_counts]
     return Scores(
         rows=len(utterances),
         wer=words.rate,
-        cer=sum((utterance.characters for utterance in utterances), Counts()).rate,
-        wer_normalized=sum((utterance.words_normalized for utterance in utterances), Counts()).rate,
-        cer_normalized=sum((utterance.characters_normalized for utterance in utterances), Counts()).rate,
-        wer_interval=interval,
+        cer=characters.rate,
+        wer_normalized=words_normalized.rate,
+        cer_normalized=characters_normalized.rate,
+        wer_interval=intervals[0],
         substitutions=words.per_cent(words.substitutions),
         deletions=words.per_cent(words.deletions),
         insertions=words.per_cent(words.insertions),
         normalizer=normalizer.label,
+        wer_normalized_interval=intervals[2],
+        cer_interval=intervals[1],
+        cer_normalized_interval=intervals[3],
+        hits=words.per_cent(words.hits),
+        mer=words.mer,
+        mer_normalized=words_normalized.mer,
+        wil=words.wil,
+        wil_normalized=words_normalized.wil,
+        wer_merged=words.per_cent(sum(each.errors_merged or 0 for each in utterances)),
+        wer_merged_normalized=words_normalized.per_cent(sum(each.errors_merged_normalized or 0 for each in utterances)),
     )
 
 
-def _groups(speakers: Sequence[str | None] | None) -> np.ndarray[tuple[int], np.dtype[np.str_]] | None:
-    """Speakers for the interval, or none where some rows name none: those would pass for one person."""
-    known = [speaker for speaker in speakers or () if speaker]
-    return np.array(known) if speakers is not None and len(known) == len(speakers) else None
+def _interval(counts: Sequence[Counts], speakers: Sequence[str | None] | None, seed: int) -> tuple[float, float]:
+    return bootstrap_interval(
+        np.array([each.errors for each in counts]),
+        np.array([each.reference_length for each in counts]),
+        groups=speaker_groups(speakers),
+        seed=seed,
+    )
 
 
-def _align_all(references: Sequence[str], hypotheses: Sequence[str], *, characters: bool = False) -> list[Alignment]:
-    """Align raw texts pairwise."""
+def align_all(references: Sequence[str], hypotheses: Sequence[str], *, characters: bool = False) -> list[Alignment]:
+    """Align pairs of texts as they are: raw or normalised before, every run of whitespace one space."""
     output = _process(references, hypotheses, characters)
     return [
         Alignment(_count(chunks), tuple(_edit(chunk, reference, hypothesis) for chunk in chunks))
@@ -259,6 +332,8 @@ def _from_line(line: str, where: str) -> UtteranceScore:
             alignment=tuple(
                 Edit(kind, tuple(reference), tuple(hypothesis)) for kind, reference, hypothesis in row["alignment"]
             ),
+            errors_merged=row.get("errors_merged"),
+            errors_merged_normalized=row.get("errors_merged_normalized"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(

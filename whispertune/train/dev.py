@@ -5,83 +5,55 @@ base = dev.base()                 # the figures before, on all rows of the repor
 found = dev.evaluate(model, extent, progress)     # generated text of the live weights; saves them where they are best
 dev.evaluate(model, extent, progress, weights="average")     # the same of averaged ones, which the model has for now
 tuned = dev.tuned(model, progress)                # the best weights, on 30 s
-tuned_fit = dev.tuned_fit(progress)               # and on clips cut to what is spoken, where that was trained
+tuned_fit = dev.tuned_fit(tuned, progress)        # and on clips cut to what is spoken, where that was trained
+
+What is measured on cut clips selects weights only as long as some clips are decoded about as well so as on 30 s: from
+the first time that they are not, dev is decoded on 30 s. The model says that it may be decoded on cut clips only where
+that held on all rows.
 
 Where several ranks train, each decodes its share of the rows, all know the figures, and the main one writes.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.keyed import keyed_rng
 from whispertune.data.segments import Problem, Segment
-from whispertune.data.table import SegmentTable
 from whispertune.decode.context import Context, Mark
 from whispertune.decode.engines import Engine, LiveModel, best_device, live_engine, load_live
-from whispertune.errors import RecipeError
+from whispertune.errors import ModelError, RecipeError
 from whispertune.evaluation import Evaluation, Hypothesis, decode_segments, evaluation_of
 from whispertune.evaluation import Progress as Watch
 from whispertune.model.formats.transformers import write_folder
-from whispertune.model.generation import Generation
+from whispertune.model.generation import tuned_generation
 from whispertune.model.load import ModelFolder
 from whispertune.recipe import Recipe
 from whispertune.reporting import Reporter
 from whispertune.score.normalize import leads_with_cer
-from whispertune.score.wer import score
+from whispertune.score.wer import Scores, score
 from whispertune.train.feeding.dropped import DroppedRows
-from whispertune.train.feeding.splits import Splits
+from whispertune.train.feeding.splits import Splits, with_sources
 from whispertune.train.keeping.checkpoint import Progress
 from whispertune.train.keeping.saving import Saver
 from whispertune.train.learning.schedule import Extent
 from whispertune.train.run import Run
 from whispertune.train.signals import StopRequest
-from whispertune.windows.tokens import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
 T = TypeVar("T")
 
-FIRST_WORD = 24  # characters that hold it
-ENGINE_TOLERANCE = 0.5  # of WER, in points, between CTranslate2 and transformers on the same clips
-
-
-def tuned_generation(folder: ModelFolder, segments: SegmentTable) -> Generation:
-    """The base model's settings, able to write what the training text holds, for its language and task."""
-    vocabulary, settings = folder.vocabulary, folder.generation
-    tokens, first = _written(vocabulary, settings, segments)
-    languages, tasks = segments.distinct("languages"), segments.distinct("tasks")
-    return settings.allowing(tokens, first).speaking(
-        languages[0] if len(languages) == 1 else None, tasks[0] if len(tasks) == 1 else None
-    )
-
-
-def _written(vocabulary: Vocabulary, settings: Generation, segments: SegmentTable) -> tuple[set[int], set[int]]:
-    """Tokens of the texts that decoding would suppress, anywhere and at the beginning.
-
-    Only texts that hold a character of a suppressed token are encoded; of the others, the different first words.
-    """
-    import pyarrow.compute as pc
-
-    signs = "".join({sign for token in settings.suppress for sign in vocabulary.decode([token]).strip()})
-    tokens: set[int] = set()
-    first: set[int] = set()
-    for language in segments.distinct("languages"):
-        texts = segments.texts.filter(pc.equal(segments.languages, language))
-        begins = pc.list_element(pc.utf8_split_whitespace(pc.utf8_slice_codeunits(texts, 0, FIRST_WORD)), 0)
-        first.update(vocabulary.encode(begin, language)[0] for begin in begins.unique().to_pylist())
-        suspects = texts.filter(pc.match_substring_regex(texts, f"[{re.escape(signs)}]")) if signs else texts[:0]
-        for text in suspects.unique().to_pylist():
-            if tokens.issuperset(settings.suppress):
-                break
-            tokens.update(vocabulary.encode(text, language))
-    return tokens, first
+ENGINE_TOLERANCE = 0.5  # of WER or CER, in points, between CTranslate2 and transformers on the same clips
+PROOF_CLIPS = 16  # decoded on 30 s too at each evaluation, where clips cut to what is spoken are to select
+FIT_DOUBT = 1.25  # so many times the errors on 30 s, and what is measured on cut clips selects nothing
+FIT_TOLERANCE = 1.0  # points by which all rows may be worse cut than on 30 s, where a model may be decoded so
 
 
 class Ranks(Protocol):
@@ -144,6 +116,7 @@ class DevSet:
         self.saver = Saver(run, recipe.checkpoints.keep, recipe.checkpoints.full_disk, tell.say)
         self.split, self.reported = splits.reporting
         self.subset = _subset(splits.dev.segments, recipe.evaluation.subset, recipe.seed)
+        self._rows = sha256(repr([(each.id, each.text) for each in self.subset]).encode()).hexdigest()[:12]
         self.generation = tuned_generation(folder, splits.sample)
         if splits.streams and not recipe.language:  # other languages may come later
             self.generation = self.generation.speaking(None, self.generation.task)
@@ -151,7 +124,7 @@ class DevSet:
         best = recipe.checkpoints.best
         auto = "cer" if leads_with_cer(splits.dev.segments[0].language) else "wer"
         self.metric = auto if best == "auto" else best
-        self.contexts = trained_contexts(recipe)  # the last of them decodes while training
+        self.contexts = trained_contexts(recipe)  # the last of them decodes while training, as long as it is trusted
         self.seconds_before = 0.0  # what measuring the base model took, in this session
         self._best: Evaluation | None = None  # of the weights that are kept, where this session evaluated them
         self._best_engine: Engine | None = None
@@ -190,12 +163,12 @@ class DevSet:
         start = time.perf_counter()
         what = "dev after" if weights == "live" else f"{weights} weights on dev after"
         engine = live_engine(self.engine_kind, self._live(model))
-        evaluation = self._evaluate(engine, self.subset, f"{what} step {progress.step}", self.contexts[-1])
-        value = self.value(evaluation)
-        best = (progress.best_value is None or value < progress.best_value) and self._save_model(model, weights)
+        evaluation = self._selecting(engine, f"{what} step {progress.step}", progress, prove=weights == "live")
+        value, known = self.value(evaluation), self._best_value(progress, evaluation.context)
+        best = (known is None or value < known) and self._save_model(model, weights)
         if best:
-            progress.best_step, progress.best_value = progress.step, value
-            self._best = evaluation
+            progress.best_step = progress.step
+            self._note_best(evaluation, value, progress)
         progress.evaluated_step = progress.step
         progress.parts_evaluated = extent.reached(progress.step, progress.speech_seconds, self.recipe.evaluation.times)
         progress.seconds_evaluating += time.perf_counter() - start
@@ -203,6 +176,52 @@ class DevSet:
         self._write("metrics.jsonl", lambda: self.run.add_metrics("evaluation", line))
         self.tell.evaluated(f"step {progress.step}" + ("" if weights == "live" else f", {weights} weights"), evaluation)
         return evaluation
+
+    def _selecting(self, engine: Engine, what: str, progress: Progress, *, prove: bool) -> Evaluation:
+        """The subset as quickly as it can be trusted: cut to what is spoken, or from where that failed on, on 30 s."""
+        asked = self.recipe.evaluation.context == "fit"  # whoever asks for it has seen it
+        context = "full" if progress.context == "full" and not asked else self.contexts[-1]
+        evaluation = self._evaluate(engine, self.subset, what, context)
+        if context == "fit" and prove and not asked and not self._proven(engine, evaluation, what):
+            context = "full"
+            evaluation = self._evaluate(engine, self.subset, f"{what}, on 30 s", context)
+            if self._best_value(progress, "fit") is not None:  # values of one context are compared with each other
+                kept = live_engine(self.engine_kind, self._live_best())
+                anew = self._evaluate(kept, self.subset, "the kept weights, on 30 s", context)
+                self._note_best(anew, self.value(anew), progress)
+        progress.context = context
+        return evaluation
+
+    def _best_value(self, progress: Progress, context: str) -> float | None:
+        """What is to be beaten; none where it was measured by another metric, in another context or on other rows."""
+        return progress.best_value if progress.best_of in ("", self._measured_by(context)) else None
+
+    def _note_best(self, evaluation: Evaluation, value: float, progress: Progress) -> None:
+        progress.best_value, progress.best_of = value, self._measured_by(evaluation.context)
+        self._best = evaluation
+
+    def _measured_by(self, context: str) -> str:
+        return f"{self.metric} {context} {self._rows}"
+
+    def _proven(self, engine: Engine, fit: Evaluation, what: str) -> bool:
+        """Whether some clips are decoded about as well cut to what is spoken as on 30 s."""
+        ids = {each.id for each in fit.utterances[:PROOF_CLIPS]}
+        clips = [segment for segment in self.subset if segment.id in ids]
+        full = self._evaluate(engine, clips, f"{what}, some clips on 30 s", "full")
+        cut, whole = (getattr(self._scores_on(each, ids), self.metric) for each in (fit, full))
+        proven = bool(cut <= FIT_DOUBT * whole + FIT_TOLERANCE)
+        if not proven:
+            self.tell.say(
+                f"{len(ids)} clips cut to what is spoken: {self.metric} {cut:.1f}; on 30 s: {whole:.1f}; "
+                "so dev is decoded on 30 s from here on"
+            )
+        return proven
+
+    def _scores_on(self, evaluation: Evaluation, ids: Collection[str]) -> Scores:
+        """Of some of its rows."""
+        found = [each for each in evaluation.utterances if each.id in ids]
+        references, hypotheses = [each.reference for each in found], [each.hypothesis for each in found]
+        return score([each.id for each in found], references, hypotheses, self.reported[0].language)[0]
 
     def tuned(self, model: WhisperForConditionalGeneration, progress: Progress) -> Evaluation:
         """The best weights on all rows of the reporting split, 30 s each."""
@@ -213,13 +232,19 @@ class DevSet:
         progress.seconds_evaluating += time.perf_counter() - start
         return self._finish("tuned", evaluation)
 
-    def tuned_fit(self, progress: Progress) -> Evaluation | None:
-        """The same, after it, on clips cut to what is spoken; None where that was not trained."""
+    def tuned_fit(self, tuned: Evaluation, progress: Progress) -> Evaluation | None:
+        """The same, after it, on clips cut to what is spoken; None where that was not trained.
+
+        Where it is no worse, the run's model says that it may be decoded so.
+        """
         if "fit" not in self.contexts:
             return None
         start = time.perf_counter()
         evaluation = self._of_best("fit")
         progress.seconds_evaluating += time.perf_counter() - start
+        proven = self.value(evaluation) <= self.value(tuned) + FIT_TOLERANCE
+        contexts: tuple[Context, ...] = ("full", "fit") if proven else ("full",)
+        self._write("the model", lambda: Mark(contexts, self.best_weights()).write(self.run.model))
         return self._finish("tuned_fit", evaluation)
 
     def _of_best(self, context: Context) -> Evaluation:
@@ -231,12 +256,17 @@ class DevSet:
 
     def best_weights(self) -> str:
         """What is kept: "live" weights as they were after a step, or an "average"."""
-        return Mark.read(self.run.model).weights
+        try:
+            return Mark.read(self.run.model).weights
+        except ModelError:  # cut off in the writing
+            kept = [line["weights"] for line in self.run.read_metrics() if line.get("best")]
+            return str(kept[-1]) if kept else "live"
 
     def _finish(self, name: str, evaluation: Evaluation) -> Evaluation:
         final = evaluation.of(self.split, biased=name != "base" and self.split == "dev")
         self._write("an evaluation", lambda: self.run.save_evaluation(name, final))
-        self.ranks.on_main(lambda: self.dropped.add(final.problems))
+        problems = with_sources(final.problems, getattr(self.recipe.data, self.split))
+        self.ranks.on_main(lambda: self.dropped.add(problems))
         self.tell.evaluated(f"{name.replace('_', ' ')} model", final)
         return final
 
@@ -284,19 +314,17 @@ class DevSet:
 
     def _engine_agrees(self, live: LiveModel, base: Evaluation) -> bool:
         """Decode some clips with transformers too; the engine is used where both score the same."""
-        clips = self.reported[: self.recipe.evaluation.verify_clips]
+        ids = {each.id for each in base.utterances[: self.recipe.evaluation.verify_clips]}  # of those that decode
+        clips = [segment for segment in self.reported if segment.id in ids]
         if self.engine_kind == "transformers" or not clips:
             return True
-        hypotheses, _ = self._decode(_transformers(live), clips, "the same clips by transformers", "full")
-        theirs = {each.segment.id: each.text for each in hypotheses}
-        ours = [each for each in base.utterances if each.id in theirs]
-        ids, references = [each.id for each in ours], [each.reference for each in ours]
-        language = clips[0].language
-        here, _ = score(ids, references, [each.hypothesis for each in ours], language)
-        there, _ = score(ids, references, [theirs[each.id] for each in ours], language)
-        apart = abs(here.wer - there.wer)
+        theirs = self._evaluate(_transformers(live), clips, "the same clips by transformers", "full")
+        both = {each.id for each in theirs.utterances} & {each.id for each in base.utterances}
+        here, there = self._scores_on(base, both), self._scores_on(theirs, both)
+        metric = "cer" if leads_with_cer(self.reported[0].language) else "wer"
+        apart = float(abs(getattr(here, metric) - getattr(there, metric)))
         self.tell.say(
-            f"{self.engine_kind} and transformers are {apart:.2f} WER apart on {len(ours)} clips"
+            f"{self.engine_kind} and transformers are {apart:.2f} {metric.upper()} apart on {len(both)} clips"
             + ("" if apart <= ENGINE_TOLERANCE else ": transformers decodes in this run, which is slower")
         )
         return apart <= ENGINE_TOLERANCE
@@ -315,11 +343,10 @@ class DevSet:
         """Write the weights as the run's model; False where there was no room and the run goes on without."""
         from whispertune.model.parameters import merged_state
 
-        state = merged_state(model)
-
-        def write(folder: Path) -> None:
+        def write(folder: Path) -> None:  # on the main rank alone: where there are shards, it has a model in one piece
+            state = merged_state(model)
             write_folder(folder, state, self.folder.shape, self.folder.tokenizer_json, self.generation)
-            Mark(self.contexts, weights).write(folder)
+            Mark(("full",), weights).write(folder)  # what else it may be decoded on is found out at the end
 
         return self.ranks.on_main(lambda: self.saver.model(write, must=must))
 

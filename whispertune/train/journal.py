@@ -1,7 +1,7 @@
 """What is written down and said of a run while it goes on; the main rank's part of a step.
 
-journal = Journal(run, saver, dropped, skipped, observer, trackers, tell)
-progress = journal.step(drawn, gradients, extent, progress, rate, seconds)
+journal = Journal(run, saver, skipped, observer, trackers, tell)
+progress = journal.step(drawn, gradients, ids, extent, progress, rate, seconds)
 journal.evaluation(progress.step, evaluation)
 """
 
@@ -59,8 +59,10 @@ class Journal:
                 self.tell.say(
                     f"step {progress.step}: the float16 gradients overflowed; their scale is halved, no update"
                 )
-            else:
+            elif drawn.target_tokens:
                 self.skipped.of_step(progress, gradients.loss, gradients.norm, ids)
+            else:
+                self.tell.say(f"step {progress.step}: none of its rows can be read; the weights stay as they are")
         finally:
             report = step_report(drawn, progress, extent, gradients, rate, seconds)
             with self.saver.room(self.run.metrics.name):

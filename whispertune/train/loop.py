@@ -10,9 +10,11 @@ runs it; what is said and written is the main one's.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 from whispertune.data.audio import AudioReader
@@ -20,7 +22,7 @@ from whispertune.errors import Interrupted, WhispertuneError
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import recipe_tree
 from whispertune.reporting import Reporter
-from whispertune.train.across.ranks import open_ranks
+from whispertune.train.across.ranks import RankFailedError, open_ranks
 from whispertune.train.dev import Alone, DevSet
 from whispertune.train.feeding.dropped import DroppedRows
 from whispertune.train.feeding.feed import Feed
@@ -74,18 +76,20 @@ def fine_tune(
         # --- data: read and checked before anything expensive -----------------------------------------------
         tracking = recipe.tracking
         trackers = Trackers(tracking.to, tracking.project, recipe.name, run.folder, tell.say, main=ranks.main)
-        meter = Meter(tracking, run.folder, resumed=resume, main=ranks.main)
+        meter = Meter(tracking, run.folder, tell.say, resumed=resume, main=ranks.main)
         data = read_data(recipe, reader, ranks, tell)
         splits, fingerprints = data.splits, data.splits.fingerprints()
         changes = ranks.on_main(lambda: _begin(run, recipe, fingerprints, resume=resume, allow=allow_changes))
+        stack.enter_context(meter)
         saver = Saver(run, recipe.checkpoints.keep, recipe.checkpoints.full_disk, tell.say)
         dropped = DroppedRows(run.dropped, splits, recipe.data.max_bad_share, recipe.data.train, saver.room)
-        ranks.on_main(lambda: dropped.add(row for name in SPLITS for row in getattr(splits, name).problems))
+        unusable = [row for name in SPLITS for row in getattr(splits, name).problems]
+        ranks.on_main(lambda: dropped.add((*unusable, *data.augment.problems)))
         stop.listen()  # from here on there is something to save
 
         # --- model, and the plan: the windows of every step, known from the seed alone ------------------------
         model = open_model(recipe, data, ranks)
-        plan = plan_run(recipe, data, model, ranks)
+        plan = plan_run(recipe, data, model, ranks, tell)
         extent = Extent(plan.total_steps, settings.hours)
         for line in describe(recipe, data, model, extent):
             tell.say(line)
@@ -122,7 +126,6 @@ def fine_tune(
         ranks.on_main(state.preflight)
         trackers.start(recipe_tree(recipe), progress.step)
         stack.enter_context(trackers)
-        stack.enter_context(meter)
         augment = data.augment if data.augment.active else None
         feed = stack.enter_context(
             Feed(
@@ -137,7 +140,7 @@ def fine_tune(
         while True:
             # --- evaluate: generated text of the live weights, and of their average; the best are kept ------------
             if dev.due(extent, progress):
-                ended = extent.ended(progress.step, progress.speech_seconds)
+                ended, before = extent.ended(progress.step, progress.speech_seconds), replace(progress)
                 try:
                     evaluation = measured(partial(dev.evaluate, whisper_of(wrapped), extent, progress))
                     if average is not None:
@@ -146,7 +149,10 @@ def fine_tune(
                             with average.applied(wrapped.inner):
                                 measured(partial(dev.evaluate, whisper_of(wrapped), extent, progress, "average"))
                     ranks.on_main(partial(journal.evaluation, progress.step, evaluation))
-                finally:  # also where it was stopped in the middle
+                except BaseException:  # stopped in the middle: it is all made again
+                    progress = replace(before, seconds_evaluating=progress.seconds_evaluating)
+                    raise
+                finally:
                     progress = ranks.broadcast(progress)
                     state.save(progress)
 
@@ -161,7 +167,7 @@ def fine_tune(
             start, at = time.perf_counter(), progress.step
             try:
                 drawn = draw(feed, ranks, at)
-                ranks.on_main(partial(dropped.of_step, drawn, progress.segments))
+                ranks.on_main(partial(dropped.of_step, drawn, progress.segments, data.augment.problems))
                 rate = learning_rate(
                     extent.done(at, progress.speech_seconds),
                     extent.total,
@@ -183,7 +189,7 @@ def fine_tune(
                 seconds = time.perf_counter() - start
                 ids = () if gradients.finite else drawn.ids(ranks)
                 progress = ranks.on_main(partial(journal.step, drawn, gradients, ids, extent, progress, rate, seconds))
-            except Interrupted:  # by whoever watches
+            except (Interrupted, RankFailedError):  # by whoever watches; what the others do not know of: none can save
                 raise
             except WhispertuneError as error:  # a stream that broke off, too many bad rows: nothing done is lost
                 state.save(progress)
@@ -195,7 +201,7 @@ def fine_tune(
 
         # --- the figures after, from the weights that were kept ---------------------------------------------------
         tuned = measured(partial(dev.tuned, whisper_of(wrapped), progress))
-        tuned_fit = measured(partial(dev.tuned_fit, progress))
+        tuned_fit = measured(partial(dev.tuned_fit, tuned, progress))
         footprint = meter.stop()
     result = TrainingResult(
         run=run,
@@ -220,6 +226,7 @@ def fine_tune(
     if ranks.main:
         with saver.room("result.json", must=True):
             write_json(run.result, result.as_json())
+        shutil.rmtree(run.averages, ignore_errors=True)
     return result
 
 

@@ -23,7 +23,7 @@ import shlex
 import shutil
 import tomllib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +31,7 @@ from typing import Any
 
 from whispertune.errors import InputError, Interrupted, TrainingError, WhispertuneError
 from whispertune.evaluation import Evaluation
+from whispertune.files import replace_text
 from whispertune.model.load import RUN_MARK
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import recipe_tree, save_recipe
@@ -91,7 +92,7 @@ class Run:
         """Make the folder and write what the run is made of.
 
         Raises:
-            InputError: the folder already holds a run's results.
+            InputError: the folder already holds a run's results, or what no run wrote under the names of some.
         """
         if any(path.exists() for path in (self.metrics, self.checkpoints, self.model, self.result)):
             raise InputError(
@@ -100,10 +101,7 @@ class Run:
                 fix="--resume to go on, or --out for another folder",
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        for left in (self.folder / "evaluations", self.averages):  # of a start that came to nothing
-            shutil.rmtree(left, ignore_errors=True)
-        for file in (self.dropped, self.skipped):
-            file.unlink(missing_ok=True)
+        self._clear()
         self._save_recipe(recipe)
         content = {
             "seed": recipe.seed,
@@ -113,8 +111,26 @@ class Run:
         }
         write_json(self.folder / RUN_MARK, content)
 
+    def _clear(self) -> None:
+        """Remove what a start that came to nothing has left; what is there without one is somebody else's."""
+        left = (self.folder / "evaluations", self.averages, self.dropped, self.skipped)
+        there = [path for path in left if path.exists()]
+        if there and "data_sha256" not in self._read_mark():
+            raise InputError(
+                f"this folder holds {', '.join(path.name for path in there)}, and no run that wrote it",
+                where=str(self.folder),
+                fix="--out for another folder, or move it away",
+            )
+        for path in there:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
     def check_same(self, recipe: Recipe, fingerprints: dict[str, str], *, allow: bool = False) -> tuple[str, ...]:
         """What changed since the run began or was last resumed, for `note_changes`.
+
+        Where that is more than what changes no figure, those of the base model are forgotten, and measured anew.
 
         Raises:
             InputError: there is no run; or it would not be the same run, which `allow` allows where it can be.
@@ -133,6 +149,8 @@ class Run:
         if told and not allow:
             fix = "resume with the recipe and data it began with, start anew with --out, or go on with --allow-changes"
             raise self._began_otherwise(told, fix)
+        if told:
+            (self.folder / "evaluations" / "base.json").unlink(missing_ok=True)
         return (*map(str, changes), *data)
 
     def note_changes(self, recipe: Recipe, fingerprints: dict[str, str], changes: Sequence[str], step: int) -> None:
@@ -184,7 +202,7 @@ class Run:
             lines = read_lines(path)
             kept = [line for line in lines if line.get("step", 0) <= limits.get(line.get("kind", ""), step)]
             if path.exists():
-                _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+                replace_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def _save_recipe(self, recipe: Recipe) -> None:
         temporary = self.resolved_recipe.with_name(f".{self.resolved_recipe.name}.partial")
@@ -205,9 +223,11 @@ class Run:
         if not path.exists():
             return None
         content = json.loads(path.read_text(encoding="utf-8"))
-        values = {each.name: content[each.name] for each in fields(Scores)}
+        scores = Scores.read(content)
+        if scores is None:  # of an earlier version: decoded again
+            return None
         return Evaluation(
-            scores=Scores(**values | {"wer_interval": tuple(content["wer_interval"])}),
+            scores=scores,
             utterances=tuple(read_utterances(path.with_suffix(".jsonl"))),
             audio_seconds=content["audio_seconds"],
             seconds=content["seconds"],
@@ -227,7 +247,7 @@ class Run:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    _replace(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def append_line(path: Path, line: str) -> None:
@@ -257,17 +277,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return [row for row in found if isinstance(row, dict)]
-
-
-def _replace(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _finite(value: Any) -> Any:

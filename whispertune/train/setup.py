@@ -2,7 +2,7 @@
 
     data = read_data(recipe, reader, ranks, tell)
     model = open_model(recipe, data, ranks)
-    stepper = make_stepper(recipe, data, model, ranks, tell)
+    stepper = make_stepper(recipe, data, model, ranks.wrap(model.module), cache, tell.say)
 
 The loop and the search for a learning rate begin the same way.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from whispertune.data.audio import AudioReader
@@ -66,7 +67,8 @@ class Model:
     module: SummedLoss
     parameters: Parameters
     peak: float  # the highest learning rate
-    keeps_states: bool  # what the frozen beginning of the encoder gives is the same each time, and kept
+    fixed: bool  # the same windows in every epoch: what the frozen beginning of the encoder gives is the same each time
+    keeps_states: bool  # and it is kept
 
 
 def read_data(recipe: Recipe, reader: AudioReader, ranks: Ranks, tell: Reporter) -> Data:
@@ -108,9 +110,9 @@ def open_model(recipe: Recipe, data: Data, ranks: Ranks) -> Model:
         compiled=settings.compile,
     )
     peak = settings.learning_rate or default_learning_rate(data.folder.shape.width, settings.method)
-    same_each_time = not (data.augment.active or data.splits.streams or ranks.sharded)
-    keeps_states = bool(parameters.frozen_prefix and settings.cache_gb and same_each_time)
-    return Model(whisper, module, parameters, peak, keeps_states)
+    same_each_time = not (data.augment.active or data.splits.streams)
+    fixed = bool(parameters.frozen_prefix and settings.cache_gb and same_each_time)  # however many ranks there are
+    return Model(whisper, module, parameters, peak, fixed, keeps_states=fixed and not ranks.sharded)
 
 
 def _choice(settings: Train) -> Choice:
@@ -119,17 +121,15 @@ def _choice(settings: Train) -> Choice:
     return Choice(settings.method, settings.freeze, lora.targets, adapters, settings.base_bits)
 
 
-def plan_run(recipe: Recipe, data: Data, model: Model, ranks: Ranks) -> Plan:
+def plan_run(recipe: Recipe, data: Data, model: Model, ranks: Ranks, tell: Reporter) -> Plan:
     """The windows of every step, known from the seed alone.
 
     Raises:
         RecipeError: the length of a source would have to be known and is not.
     """
-    vocabulary, fixed = data.folder.vocabulary, model.keeps_states
-    share = (ranks.rank, ranks.count)
-    return ranks.together(
-        lambda: make_plan(recipe, data.splits, data.limits, vocabulary, data.count_tokens, *share, fixed=fixed)
-    )
+    vocabulary, fixed = data.folder.vocabulary, model.fixed
+    given = (recipe, data.splits, data.limits, vocabulary, data.count_tokens, ranks.rank, ranks.count)
+    return ranks.together(lambda: make_plan(*given, fixed=fixed, packing=partial(tell.working, "packing")))
 
 
 def describe(recipe: Recipe, data: Data, model: Model, extent: Extent) -> list[str]:
@@ -138,7 +138,8 @@ def describe(recipe: Recipe, data: Data, model: Model, extent: Extent) -> list[s
     if splits.parts:
         windows = round(count_windows(recipe, splits, data.limits, data.count_tokens, COUNTED_SEGMENTS))
     problems = [summary(getattr(splits, name), name) for name in SPLITS if getattr(splits, name).problems]
-    return [*splits.notes, *problems, told_at_the_start(splits, windows, extent), model.parameters.told]
+    notes = (*splits.notes, *data.augment.notes)
+    return [*notes, *problems, told_at_the_start(splits, windows, extent), model.parameters.told]
 
 
 def open_cache(recipe: Recipe, data: Data, model: Model, plan: Plan, ranks: Ranks, say: Say) -> StateCache:
@@ -171,6 +172,7 @@ def make_stepper(
         seed=recipe.seed,
         max_grad_norm=settings.max_grad_norm,
         frozen=frozen,
+        mixed=not (settings.compile or ranks.sharded),  # compiled anew for each mixture; shards are fetched in step
     )
 
 
@@ -185,7 +187,7 @@ def _micro_seconds(recipe: Recipe, n_mels: int, model: Model, wrapped: Wrapped) 
     def attempt(seconds: float) -> None:
         batch = full_batch(seconds, n_mels, MAX_INPUTS, str(ranks.device))
         with wrapped.exchanging(False):
-            wrapped.backward(wrapped(batch.mel, batch.inputs, batch.targets))
+            wrapped.backward(wrapped(batch))
         wrapped.inner.zero_grad()
 
     wrapped.inner.train()

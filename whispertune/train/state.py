@@ -15,7 +15,7 @@ from whispertune.model.parameters import load_trained, trained_state
 from whispertune.train.across.wrapped import Wrapped
 from whispertune.train.keeping.checkpoint import Progress, newest_checkpoint
 from whispertune.train.keeping.saving import Saver
-from whispertune.train.learning.averaging import Averager
+from whispertune.train.learning.averaging import Averager, KeptAverage, MovingAverage
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ class TrainingState:
             TrainingError: the disk is full and the recipe says to stop then.
         """
         wrapped = self.wrapped
-        weights = trained_state(wrapped.inner)
+        weights = trained_state(wrapped.inner) if wrapped.ranks.main or wrapped.ranks.sharded else {}
         moments = wrapped.full(self.optimizer.state_dict())
         average = None if self.average is None else wrapped.full(self.average.state_dict())
         extras: dict[str, Any] = {"scaler": wrapped.scaler.state_dict()} if wrapped.scaler.is_enabled() else {}
@@ -58,7 +58,9 @@ class TrainingState:
         values = list(self.wrapped.inner.parameters())
         trained = sum(4 * value.numel() for value in values if value.requires_grad)
         whole = sum(4 * value.numel() for value in values)
-        self.saver.preflight(trained, whole, copies=3 if self.average is None else 4)
+        kept = self.average.of + 1 if isinstance(self.average, KeptAverage) else 0  # and one that is being written
+        copies = 4 if isinstance(self.average, MovingAverage) else 3
+        self.saver.preflight(trained, whole, copies=copies, kept=kept)
 
     def evaluated(self, step: int, value: float) -> None:
         """Hand evaluated weights to what averages them; for the main rank alone.
@@ -83,7 +85,10 @@ class TrainingState:
             ranks.on_main(lambda: shutil.rmtree(self.saver.run.averages, ignore_errors=True))
             return None
         load_trained(wrapped.inner, wrapped.own(found.weights() if found else None))
+        decays = [group["weight_decay"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(wrapped.own(found.optimizer() if found else None))
+        for group, decay in zip(self.optimizer.param_groups, decays, strict=True):
+            group["weight_decay"] = decay  # the recipe's, which may have changed
         if self.average is not None:
             self.average.load_state_dict(wrapped.own((found.average() or {}) if found else None), progress.step)
         extras = ranks.broadcast(found.extras() if found else None)

@@ -23,7 +23,7 @@ from whispertune.train.across.wrapped import Wrapped, blank_batch
 from whispertune.train.feeding.feed import Feed, LoadedStep
 from whispertune.train.learning.micro import MicroBatch
 from whispertune.train.states.frozen import FrozenPrefix
-from whispertune.windows.batches import Batch, LoadedWindow, collate
+from whispertune.windows.batches import Batch, LoadedWindow, collate_lengths
 
 if TYPE_CHECKING:
     import torch
@@ -55,9 +55,9 @@ class Drawn:
 class Gradients:
     """What a step's parts came to: the mean loss of its target tokens, and the norm before clipping."""
 
-    loss: float
+    loss: float  # nan where no row could be read: nothing is learned then
     norm: float
-    overflowed: bool = False  # float16 gradients did, which says nothing of the data: their scale is halved
+    overflowed: bool = False  # float16 gradients did, by their scale, which says nothing of the data: it is halved
 
     @property
     def finite(self) -> bool:
@@ -90,9 +90,11 @@ class Stepper:
         seed: int,
         max_grad_norm: float,
         frozen: FrozenPrefix | None = None,
+        mixed: bool = True,
     ) -> None:
         self.wrapped, self.optimizer, self.folder, self.micro = wrapped, optimizer, folder, micro
         self.seed, self.max_grad_norm, self.frozen = seed, max_grad_norm, frozen
+        self.mixed = mixed
 
     def gradients(self, drawn: Drawn, index: int) -> Gradients:
         """Of the mean loss over the target tokens of all ranks, clipped, and ready for one update.
@@ -107,8 +109,9 @@ class Stepper:
         loss = self.micro.run(lambda seconds: self._summed(drawn, index, seconds), undo=self.optimizer.zero_grad)
         (total,) = self.wrapped.ranks.sum(loss)
         norm = self.wrapped.clip(self.optimizer, self.max_grad_norm)
-        overflowed = self.wrapped.scaler.is_enabled() and math.isfinite(total) and not math.isfinite(norm)
-        return Gradients(total, norm, overflowed)
+        scaled = self.wrapped.scaler.is_enabled() and self.wrapped.scaler.get_scale() >= 1
+        overflowed = scaled and math.isfinite(total) and not math.isfinite(norm)
+        return Gradients(total if drawn.target_tokens else math.nan, norm, overflowed)
 
     def update(self, rate: float) -> None:
         """One step of the optimizer with this learning rate."""
@@ -126,17 +129,18 @@ class Stepper:
         """All parts of this rank's share, forwards and backwards; its share of the mean loss."""
         ranks, losses = self.wrapped.ranks, []
         ranks.seed_dropout(self.seed, index)
-        for part, last in ranks.rounds(drawn.share.parts(seconds)):
-            batch = self._batch(part)
+        for part, last in ranks.rounds(drawn.share.parts(seconds, mixed=self.mixed)):
+            batches = self._batches(part)
             with self.wrapped.exchanging(last):
-                loss = self.wrapped(batch.mel, batch.inputs, batch.targets, batch.states)
+                loss = self.wrapped(*batches)
                 loss = loss * bool(part) / max(1, drawn.target_tokens)
                 self.wrapped.backward(loss)
             losses.append(loss.detach())
         return float(sum(losses))
 
-    def _batch(self, part: Sequence[LoadedWindow]) -> Batch:
+    def _batches(self, part: Sequence[LoadedWindow]) -> list[Batch]:
         shape, device = self.folder.shape, self.wrapped.ranks.device
         if not part:
-            return blank_batch(shape.n_mels, device)
-        return collate(part, shape.n_mels, self.folder.vocabulary.end, str(device))
+            return [blank_batch(shape.n_mels, device)]
+        end = self.folder.vocabulary.end
+        return collate_lengths(part, shape.n_mels, end, str(device))

@@ -113,6 +113,15 @@ class Augmenter:
         """Recordings of noise that do not decode, as far as that is known by now."""
         return self._noise.problems if self._noise else ()
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the noise before the start."""
+        if not self.problems or not self._noise:
+            return ()
+        count, first = len(self.problems), self.problems[0]
+        every = count + len(self._noise)
+        return (f"{count} of {every} recordings of noise cannot be read, e.g. {first.where}: {first.detail}",)
+
     def samples(self, audio: Samples, key: Sequence[int]) -> Samples:
         """The samples of one piece as they are to be heard this time: (samples,), the same length and not moved.
 

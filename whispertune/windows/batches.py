@@ -2,6 +2,7 @@
 
 loaded = load_window(planned, reader, vocabulary)     # audio and labels, broken stretches left out
 batch = collate([loaded, ...], n_mels=80, pad=vocabulary.end)
+batches = collate_lengths([loaded, ...], n_mels=80, pad=vocabulary.end)    # windows of several lengths
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -62,7 +65,7 @@ class LoadedWindow:
     audio: np.ndarray | None  # float32, (planned.samples,), zeros after the end; None where `states` stand for it
     labels: Labels
     segments: tuple[Segment, ...]
-    seconds: float  # of speech, padding apart
+    seconds: float  # of its audio that is heard, padding apart
     problems: tuple[Problem, ...] = ()  # segments whose audio did not decode, left out
     planned: PlannedWindow | None = None
     masks: tuple[Mask, ...] = ()  # SpecAugment
@@ -156,7 +159,8 @@ def _labelled(
         prompted=planned.prompted,
         language_loss=language_loss,
     )
-    return LoadedWindow(audio, labels, window.segments, window.duration_s, planned=planned, states=states)
+    heard = ((p.heard_end_s(timestamps=planned.timestamps) - p.start_s) / p.speed for p in pieces)
+    return LoadedWindow(audio, labels, window.segments, sum(heard), planned=planned, states=states)
 
 
 def read_whole(reader: AudioReader, recording: Recording, start_s: float, end_s: float) -> np.ndarray:
@@ -190,6 +194,11 @@ def _spans(pieces: Sequence[Piece], frames: int) -> list[tuple[int, int]]:
     frames_a_second = SAMPLE_RATE_HZ // HOP_SAMPLES
     times = [(piece.at_s(s.start_s), piece.at_s(s.end_s)) for piece in pieces for s in piece.segments]
     return [(round(begin * frames_a_second), min(round(end * frames_a_second), frames)) for begin, end in times]
+
+
+def collate_lengths(windows: Sequence[LoadedWindow], n_mels: int, pad: int, device: str = "cpu") -> list[Batch]:
+    """A batch of the windows of each length, in their order; they are ordered by length."""
+    return [collate(list(same), n_mels, pad, device) for _, same in groupby(windows, attrgetter("frames"))]
 
 
 def collate(windows: Sequence[LoadedWindow], n_mels: int, pad: int, device: str = "cpu") -> Batch:

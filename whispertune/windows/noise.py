@@ -43,7 +43,7 @@ class NoiseFolder:
         if not self._files:
             why = f"none of the {len(files)} recordings in {folder} can be read" if files else f"{folder} holds none"
             raise DataError(f"noise needs recordings: {why}", where=_KEY, fix=f"put some there: {_SUFFIXES}")
-        self._reader, self._kept_bytes = reader, kept_bytes
+        self._folder, self._reader, self._kept_bytes = folder, reader, kept_bytes
         self._kept: OrderedDict[Path, Samples] = OrderedDict()
         self._lock = Lock()
 
@@ -61,6 +61,9 @@ class NoiseFolder:
         """A stretch of one of the recordings, repeated where that is too short: (samples,).
 
         None where it does not decode: it is among the `problems` then, and the speech stays without noise.
+
+        Raises:
+            DataError: not one of them decodes any more.
         """
         path, duration_s = self._files[int(rng.integers(len(self._files)))]
         place = float(rng.random())
@@ -73,6 +76,10 @@ class NoiseFolder:
         except AudioError as error:
             with self._lock:
                 self._problems[path] = _problem(path, error)
+                left = any(each not in self._problems for each, _ in self._files)
+            if not left:
+                what = f"none of the {len(self)} recordings in {self._folder} can be read"
+                raise DataError(f"noise needs recordings: {what}", where=_KEY, fix=error.fix) from error
             return None
 
     def _whole(self, path: Path) -> Samples:
@@ -100,4 +107,4 @@ def _stretch(noise: Samples, place: float, samples: int) -> Samples:
 
 
 def _problem(path: Path, error: AudioError) -> Problem:
-    return Problem(str(path), "noise does not decode", error.what)
+    return Problem(str(path), "noise does not decode", error.what, source=_KEY)

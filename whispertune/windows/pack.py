@@ -251,6 +251,23 @@ def play_at(piece: Piece, speed: float) -> Piece:
     return replace(piece, speed=max(speed, (piece.end_s - piece.start_s) / WINDOW_S))
 
 
+def singles(piece: Piece) -> list[Piece]:
+    """Each of its cues as a piece of its own, from its start to its end, as a clip of it is decoded."""
+    texts = (*piece.previous, *(segment.text for segment in piece.segments))
+    return [
+        Piece(
+            recording=piece.recording,
+            start_s=segment.start_s,
+            end_s=segment.end_s,
+            segments=(segment,),
+            tokens=piece.tokens,  # at most: nothing more will be packed with it
+            previous=texts[: len(piece.previous) + number][-MAX_PREVIOUS_CUES:],
+            speed=piece.speed,
+        )
+        for number, segment in enumerate(piece.segments)
+    ]
+
+
 def join(pieces: Sequence[Piece], limits: Limits, rng: np.random.Generator) -> list[Window]:
     """Put the pieces into windows, in random order within each, as `bins` says."""
     return [place([pieces[index] for index in content]) for content in bins(pieces, limits, rng)]

@@ -58,6 +58,8 @@ class Vocabulary:
         # Timestamps are no special tokens to the library: left in, "<|0.00|>" in a text would become one.
         content["added_tokens"] = [e for e in content["added_tokens"] if not is_timestamp(e["content"])]
         tokenizer = Tokenizer.from_str(json.dumps(content))
+        tokenizer.no_truncation()  # whoever saved it may have left both on: labels would be cut, or filled up
+        tokenizer.no_padding()
         tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a text stays text
         return cls(tokenizer, {name: id_ for name, id_ in added.items() if not is_timestamp(name)})
 

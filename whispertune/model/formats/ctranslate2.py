@@ -113,7 +113,8 @@ def from_transformers(state: Mapping[str, np.ndarray], encoder_heads: int, decod
     for part in LAYERS:
         for layer in range(count_layers(state, part, "model.{part}.layers.{layer}.")):
             for row in layer_rows(part, layer):
-                arrays[row.ours] = np.concatenate([_array(state, name) for name in row.theirs])
+                pieces = [_array(state, name) for name in row.theirs]
+                arrays[row.ours] = np.concatenate(pieces) if len(pieces) > 1 else pieces[0]
     arrays = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
     scalars: dict[str, np.generic] = {
         "encoder/num_heads": np.int16(encoder_heads),
@@ -145,7 +146,7 @@ def quantize(arrays: Arrays, quantization: str) -> Arrays:
         if quantization.startswith("int8") and name.endswith("/weight"):
             stored[name], stored[f"{name}_scale"] = _int8(array)
         else:
-            stored[name] = array.astype(floats) if array.dtype == np.float32 else array
+            stored[name] = array.astype(floats, copy=False) if array.dtype == np.float32 else array
     return stored
 
 
@@ -157,19 +158,26 @@ def _int8(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def model_bin(arrays: Arrays, quantization: str = "float32") -> bytes:
-    """The content of a `model.bin`."""
-    stored = quantize(arrays, quantization)
+    """The content of a `model.bin`; `arrays` is emptied on the way, so that memory holds each of them once."""
+    scaled = [f"{name}_scale" for name in ALIAS if quantization.startswith("int8")]
+    names = sorted(arrays)
+    count = len(names) + sum(name.endswith("/weight") for name in names if scaled)
     out = io.BytesIO()
-    out.write(struct.pack("<I", BINARY_VERSION) + _string(SPEC) + struct.pack("<II", REVISION, len(stored)))
-    for name, array in sorted(stored.items()):
-        shape = struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
-        out.write(_string(name) + shape + struct.pack("<BI", DTYPES.index(array.dtype.name), array.nbytes))
-        out.write(array.tobytes())
-    aliases = [ALIAS] + [(f"{a}_scale", f"{b}_scale") for a, b in [ALIAS] if f"{b}_scale" in stored]
+    out.write(struct.pack("<I", BINARY_VERSION) + _string(SPEC) + struct.pack("<II", REVISION, count))
+    for name in names:
+        for stored, array in quantize({name: arrays.pop(name)}, quantization).items():
+            _write(out, stored, array)
+    aliases = [ALIAS, scaled] if scaled else [ALIAS]
     out.write(struct.pack("<I", len(aliases)))
-    for alias, name in aliases:
-        out.write(_string(alias) + _string(name))
+    for alias, of in aliases:
+        out.write(_string(alias) + _string(of))
     return out.getvalue()
+
+
+def _write(out: io.BytesIO, name: str, array: np.ndarray) -> None:
+    shape = struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
+    out.write(_string(name) + shape + struct.pack("<BI", DTYPES.index(array.dtype.name), array.nbytes))
+    out.write(np.ascontiguousarray(array).data.cast("B"))
 
 
 def _string(text: str) -> bytes:

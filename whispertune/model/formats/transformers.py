@@ -1,7 +1,7 @@
 """The transformers folder: complete, so that every runtime that reads it finds what it needs.
 
     write_folder(out, state, shape, tokenizer_json, generation)
-    model = read_model(out)
+    model = read_model(out, generation, vocabulary)
 
 config.json, generation_config.json, preprocessor_config.json (faster-whisper assumes 80 mels without it),
 tokenizer.json with the 1,501 timestamp tokens, tokenizer_config.json, model.safetensors.
@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whispertune.errors import ModelError
-from whispertune.model.generation import MAX_LENGTH, Generation, write_generation
+from whispertune.model.generation import MAX_LENGTH, Generation, generation_values, write_generation
 from whispertune.windows.tokens import N_TIMESTAMPS, TIMESTAMP_STEP_S, Vocabulary
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
+
+MISSING_TOLD = 3  # names of missing weights at most that an error lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,9 @@ def config_for(shape: Shape, vocabulary: Vocabulary) -> Any:
 
 
 def complete_tokenizer(tokenizer_json: bytes) -> bytes:
-    """The tokenizer with its timestamp tokens, which conversions often leave out."""
+    """The tokenizer with its timestamp tokens, which conversions often leave out, and without limits to its texts."""
     content = json.loads(tokenizer_json)
+    content["truncation"] = content["padding"] = None
     added = content["added_tokens"]
     present = {entry["content"]: entry["id"] for entry in added}
     first = present["<|notimestamps|>"] + 1
@@ -142,7 +145,7 @@ def write_folder(
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: np.array(array) for name, array in state.items() if name != "proj_out.weight"}  # tied
+    weights = {name: np.ascontiguousarray(array) for name, array in state.items() if name != "proj_out.weight"}  # tied
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     write_tokenizer(folder, tokenizer_json, shape.n_mels)
     vocabulary = Vocabulary.from_file(folder / "tokenizer.json")
@@ -173,31 +176,39 @@ def write_tokenizer(folder: Path, tokenizer_json: bytes, n_mels: int) -> None:
     WhisperFeatureExtractor(feature_size=n_mels).save_pretrained(folder)
 
 
-def read_model(folder: Path, dropout: float = 0.0) -> WhisperForConditionalGeneration:
-    """The model in float32, in evaluation mode.
+def read_model(
+    folder: Path, generation: Generation, vocabulary: Vocabulary, dropout: float = 0.0
+) -> WhisperForConditionalGeneration:
+    """The model in float32, in evaluation mode, without any dropout but what is asked for.
 
     Raises:
-        ModelError: the folder holds no Whisper model that transformers can load.
+        ModelError: the folder holds no whole Whisper model that transformers can load.
     """
-    from transformers import WhisperForConditionalGeneration
+    from pickle import UnpicklingError
+
+    from safetensors import SafetensorError
+    from transformers import GenerationConfig, WhisperForConditionalGeneration
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # the weights of one Whisper load in a second or two
+    own = {"dropout": dropout, "attention_dropout": 0.0, "activation_dropout": 0.0}
     try:
-        model = WhisperForConditionalGeneration.from_pretrained(
-            folder, dtype="float32", dropout=dropout, local_files_only=True
+        model, found = WhisperForConditionalGeneration.from_pretrained(
+            folder, dtype="float32", local_files_only=True, output_loading_info=True, **own
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise ModelError(
             f"not a Whisper model that can be loaded ({error})",
             where=str(folder),
             fix="check the folder's files",
         ) from error
-    # The hub's configs carry prompt tokens that newer releases refuse or that would force English.
-    model.generation_config.forced_decoder_ids = None
+    if missing := sorted(found["missing_keys"]):  # transformers puts random numbers there
+        raise ModelError(
+            f"{len(missing)} of its weights are missing, {', '.join(missing[:MISSING_TOLD])} first",
+            where=str(folder),
+            fix="download or convert it again",
+        )
+    # The hub's settings may be old or none, and carry prompt tokens that newer releases refuse or that force English.
+    model.config.forced_decoder_ids = None
+    model.generation_config = GenerationConfig(**generation_values(generation, vocabulary))
     return model.eval()
-
-
-def model_state(model: WhisperForConditionalGeneration) -> dict[str, np.ndarray]:
-    """float32 copies of the model's weights on the CPU, by name."""
-    return {name: value.detach().float().cpu().numpy() for name, value in model.state_dict().items()}

@@ -43,6 +43,10 @@ class RankLostError(TrainingError):
     """Another rank has gone without a word."""
 
 
+class RankFailedError(TrainingError):
+    """This rank cannot go on, and the others do not know: it leaves without a word to them, which they notice."""
+
+
 def in_main_process() -> bool:
     """Whether this process is the one that shows and writes things; asks the launcher's variables alone."""
     return int(os.environ.get("RANK", "0")) == MAIN

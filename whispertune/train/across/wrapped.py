@@ -6,7 +6,7 @@
     for part, last in ranks.rounds(step.parts(...)):
         batch = collate(part, ...) if part else blank_batch(...)
         with wrapped.exchanging(last):
-            loss = wrapped(batch.mel, batch.inputs, batch.targets) * bool(part) / tokens
+            loss = wrapped(batch) * bool(part) / tokens
             wrapped.backward(loss)
     norm = wrapped.clip(optimizer, max_norm)
     wrapped.update(optimizer)

@@ -2,7 +2,7 @@
 
 dropped = DroppedRows(run.dropped, splits, max_share=0.05, sources=recipe.data.train)
 dropped.add(problems)                    # before the start, of all splits
-dropped.of_step(step, segments_so_far)   # TrainingError where the share is passed, or no step has a usable row
+dropped.of_step(step, segments_so_far, noise)   # TrainingError where the share is passed, or no step has a usable row
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from whispertune.data.segments import Problem
 from whispertune.errors import TrainingError
 from whispertune.recipe import SourceTable
 from whispertune.train.feeding.feed import LoadedStep
-from whispertune.train.feeding.splits import Splits
+from whispertune.train.feeding.splits import Splits, with_sources
 from whispertune.train.run import read_lines
 from whispertune.train.step import Drawn
 
@@ -40,7 +39,7 @@ class DroppedRows:
     ) -> None:
         self.path, self.splits, self.max_share, self.sources, self.room = path, splits, max_share, sources, room
         rows = read_lines(path)  # of a run that is resumed; else there is none
-        self._written = {(row["where"], row["reason"]) for row in rows}
+        self._written = {(row["source"], row["where"], row["reason"]) for row in rows}
         self._unwritten: list[Problem] = []  # for which there was no room yet
         self._bad = sum(_is_bad(problem) for problem in splits.train.problems)
         self._drawn_bad = self._drawn_before(rows)
@@ -48,7 +47,7 @@ class DroppedRows:
 
     def add(self, problems: Iterable[Problem]) -> None:
         """Write down the rows that do not stand there yet."""
-        new = {(problem.where, problem.kind): problem for problem in problems}
+        new = {_key(problem): problem for problem in problems}
         self._unwritten += [problem for key, problem in new.items() if key not in self._written]
         self._written |= set(new)
         if self._unwritten or not self.path.exists():
@@ -64,14 +63,16 @@ class DroppedRows:
             raise
         self._unwritten = []
 
-    def of_step(self, step: LoadedStep | Drawn, segments: int) -> None:
+    def of_step(self, step: LoadedStep | Drawn, segments: int, noise: Sequence[Problem] = ()) -> None:
         """Write down what a step could not use; `segments` were drawn so far.
+
+        What `noise` could not be laid under them is written down too, and counts nothing.
 
         Raises:
             TrainingError: more than the share of the rows is bad, or step after step has none that can be used.
         """
-        problems = [self._told(problem) for problem in step.problems]
-        self.add(problems)
+        problems = with_sources(step.problems, self.sources)
+        self.add((*problems, *noise))
         bad_here = {problem.where for problem in problems if _is_bad(problem)}
         self._drawn_bad |= bad_here
         self._empty_steps = 0 if step.windows else self._empty_steps + 1
@@ -90,28 +91,26 @@ class DroppedRows:
     def _drawn_before(self, rows: Iterable[dict[str, Any]]) -> set[str]:
         """Training rows that turned out bad when they were drawn, before the run was resumed.
 
-        What evaluations found stands there without a source; what reading the data finds, it finds again.
+        What evaluations found is of other sources; what reading the data finds, it finds again.
         """
         sources = {table.source for table in self.sources}
-        at_start = {(problem.where, problem.kind) for problem in self.splits.train.problems}
+        at_start = {_key(problem) for problem in self.splits.train.problems}
         return {
             row["where"]
             for row in rows
             if row["source"] in sources
             and row["reason"] not in ASKED_FOR
-            and (row["where"], row["reason"]) not in at_start
+            and (row["source"], row["where"], row["reason"]) not in at_start
         }
-
-    def _told(self, problem: Problem) -> Problem:
-        """With the source it is of, by the prefix of its id."""
-        if problem.source:
-            return problem
-        index = int(problem.where.partition("/")[0]) if len(self.sources) > 1 else 0
-        return replace(problem, source=self.sources[index].source)
 
     def _error(self, what: str) -> TrainingError:
         fix = "mend or remove the recordings named there, or raise data.max_bad_share"
         return TrainingError(what, where=str(self.path), fix=fix)
+
+
+def _key(problem: Problem) -> tuple[str, str, str]:
+    """What makes it another one: a recording may be of train and of dev."""
+    return problem.source, problem.where, problem.kind
 
 
 def _is_bad(problem: Problem) -> bool:

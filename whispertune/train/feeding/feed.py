@@ -48,18 +48,26 @@ class LoadedStep:
     def speech_seconds(self) -> float:
         return sum(window.seconds for window in self.windows)
 
-    def parts(self, seconds: float) -> list[Sequence[LoadedWindow]]:
-        """The windows in groups of one length that last `seconds` together at most, of at least one window each.
+    def parts(self, seconds: float, *, mixed: bool = True) -> list[Sequence[LoadedWindow]]:
+        """The windows in groups that last `seconds` together at most, of at least one window each, by length.
 
-        The shortest labels stand together: less padding. What the model gives for a window does not depend on
-        the others in its group, since none is padded to their length.
+        What the model gives for a window does not depend on the others in its group, since none is padded to their
+        length. The shortest labels of a length stand together: less padding.
+
+        Args:
+            mixed: whether windows of several lengths may share a group.
         """
         found: list[Sequence[LoadedWindow]] = []
         ordered = sorted(self.windows, key=lambda window: (_shape(window), len(window.labels.inputs)))
-        for (_, frames), same in groupby(ordered, key=_shape):
-            windows = list(same)
-            size = max(1, int(seconds * SAMPLE_RATE_HZ // HOP_SAMPLES // frames))
-            found += [windows[first : first + size] for first in range(0, len(windows), size)]
+        for _, alike in groupby(ordered, key=lambda window: _shape(window)[: 1 if mixed else 2]):
+            part: list[LoadedWindow] = []
+            for window in alike:
+                frames = window.frames + sum(each.frames for each in part)
+                if part and frames > seconds * SAMPLE_RATE_HZ // HOP_SAMPLES:
+                    found.append(part)
+                    part = []
+                part.append(window)
+            found.append(part)
         return found
 
 

@@ -16,9 +16,9 @@ from whispertune.data.streams import ShuffledStream
 from whispertune.data.table import strings
 from whispertune.errors import InputError
 from whispertune.recipe import Recipe
-from whispertune.train.feeding.plan import Plan, PlanSettings
+from whispertune.train.feeding.plan import JOIN_BLOCK, Plan, PlanSettings
 from whispertune.train.feeding.splits import Splits
-from whispertune.train.feeding.supply import Row, StreamSupply, Supply, TableSupply
+from whispertune.train.feeding.supply import Row, StreamSupply, Supply, TableSupply, Watch
 from whispertune.windows.pack import CountTokens, Limits
 from whispertune.windows.tokens import Vocabulary
 
@@ -33,8 +33,11 @@ def make_plan(
     ranks: int = 1,
     *,
     fixed: bool = False,
+    packing: Watch | None = None,
 ) -> Plan:
     """The steps of a run; with `fixed`, of the same windows in every epoch.
+
+    Where whole epochs are packed beforehand, `packing` is told how far that is.
 
     Raises:
         RecipeError: the length of a source would have to be known and is not, or its windows cannot be fixed.
@@ -58,6 +61,7 @@ def make_plan(
         steps=recipe.train.steps,
         rank=rank,
         ranks=ranks,
+        packing=packing,
     )
 
 
@@ -66,7 +70,9 @@ def count_windows(recipe: Recipe, splits: Splits, limits: Limits, count_tokens: 
     supplies = [
         TableSupply(f"train.{index}", table, limits, count_tokens, recipe.seed) for index, table in splits.parts.items()
     ]
-    plan = Plan(supplies, replace(plan_settings(recipe, limits), fit_share=0.0), recipe.seed)
+    together = recipe.train.segments_a_step or JOIN_BLOCK  # so that no more is packed than is counted
+    settings = replace(plan_settings(recipe, limits), step_segments=together, step_windows=None, fit_share=0.0)
+    plan = Plan(supplies, settings, recipe.seed)
     windows = segments = index = 0
     while segments < min(len(splits.train.segments), most):
         step = plan.step(index)

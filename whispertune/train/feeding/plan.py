@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,9 @@ from whispertune.data.keyed import keyed_rng
 from whispertune.data.mix import interleave, mixing_rates, occurrences
 from whispertune.data.segments import Problem
 from whispertune.errors import DataError, RecipeError
-from whispertune.train.feeding.supply import Drawn, FixedSupply, Supply, TableSupply, known_rows
+from whispertune.train.feeding.supply import Drawn, FixedSupply, Supply, TableSupply, Watch, known_rows
 from whispertune.windows.batches import PlannedWindow
-from whispertune.windows.pack import Limits, Window, join, play_at
+from whispertune.windows.pack import Limits, Window, join, play_at, singles
 
 JOIN_BLOCK = 256  # pieces packed together when a step is counted in windows: full windows, random company
 BLOCKS_KEPT = 3
@@ -50,7 +50,7 @@ class PlanSettings:
     step_windows: int | None = None  # or: pack the whole round, so many windows a step
     timestamps_share: float = 0.5
     prompt_share: float = 0.2
-    fit_share: float = 0.0  # of the steps show each piece alone, cut to what is spoken
+    fit_share: float = 0.0  # of the steps show each cue alone, cut to what is spoken
     speeds: tuple[float, ...] = ()  # drawn for each piece
     fixed: bool = False  # the same windows in every round, for what is kept of them; tables only
     limits: Limits = field(default_factory=Limits)
@@ -80,7 +80,7 @@ class _Round:
 class Plan:
     """The steps of a whole run; one thread at a time may ask."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a recipe says of it
         self,
         supplies: Sequence[Supply],
         settings: PlanSettings,
@@ -92,8 +92,9 @@ class Plan:
         steps: int | None = None,
         rank: int = 0,
         ranks: int = 1,
+        packing: Watch | None = None,
     ) -> None:
-        """So many epochs, or steps; endless where both are None.
+        """So many epochs, or steps; endless where both are None. `packing` is told how much is packed beforehand.
 
         Several ranks share every step: each gets every n-th window, or where there is a stream every n-th draw of
         every source.
@@ -107,7 +108,7 @@ class Plan:
             _check_streams(settings)
         if settings.fixed:
             _check_fixed(settings)
-            supplies = [FixedSupply(table, JOIN_BLOCK) for table in tables]
+            supplies = [FixedSupply(table, JOIN_BLOCK, packing) for table in tables]
         self.supplies, self.settings, self.seed = supplies, settings, seed
         self.rank, self.ranks = rank, ranks
         self._known = known_rows(supplies)
@@ -120,13 +121,17 @@ class Plan:
         self._blocks: dict[tuple[int, int], _Block] = {}  # the last ones asked for
         self._block_windows: dict[tuple[int, int], int] = {}
         self._starts = [0]  # the index of the first step of each round
+        self._packing = packing
         if steps is None and epochs is not None and not self._known:
             raise RecipeError(
                 "how long a stream is, only reading it tells",
                 where="data.train",
                 fix="give train.steps or train.hours, or count = true for the stream: it is read through once before",
             )
+        if self._packed_ahead:
+            self._start(1)  # the first step would need it anyway
         self.total_steps = self._count(epochs) if steps is None and epochs is not None else steps
+        self._packing = None  # later it is done in the background
 
     def step(self, index: int) -> Step:
         """The windows of a step, counted from 0 over the whole run, as this rank sees them."""
@@ -143,7 +148,7 @@ class Plan:
         return Step(tuple(shown), tuple(problems[self.rank :: self.ranks]))
 
     def fits(self, index: int) -> bool:
-        """Whether a step shows each piece alone, cut to what is spoken."""
+        """Whether a step shows each cue alone, cut to what is spoken."""
         share = self.settings.fit_share
         return share > 0 and keyed_rng(self.seed, "fit", index).random() < share
 
@@ -216,7 +221,11 @@ class Plan:
         found = self._round(number)
         if not self._packed_ahead:
             return found.steps
-        windows = sum(self._count_windows(number, block) for block in range(found.steps))
+        windows = 0
+        for block in range(found.steps):
+            windows += self._count_windows(number, block)
+            if self._packing is not None:
+                self._packing(int(found.bounds[block + 1]), int(found.bounds[-1]))
         return -(-windows // self._step_windows)
 
     def _start(self, number: int) -> int:
@@ -325,9 +334,9 @@ class Plan:
 
 
 def _alone(windows: Sequence[Window]) -> list[Window]:
-    """Each piece as a window of its own, the longest first: dealt out in turn, every rank gets about as much."""
-    pieces = [replace(piece, offset_s=0.0) for window in windows for piece in window.pieces]
-    return [Window((piece,)) for piece in sorted(pieces, key=lambda piece: -piece.duration_s)]
+    """Each cue as a window of its own, the longest first: dealt out in turn, every rank gets about as much."""
+    cues = [cue for window in windows for piece in window.pieces for cue in singles(piece)]
+    return [Window((cue,)) for cue in sorted(cues, key=lambda cue: -cue.duration_s)]
 
 
 def _check_streams(settings: PlanSettings) -> None:

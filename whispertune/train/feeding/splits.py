@@ -168,7 +168,7 @@ def load_splits(
     found, hashes = _hear(found, recipe, rules, reader, watch)
     apart = check_apart({name: as_table(data.segments) for name, data in found.items()}, rules.leakage, hashes)
     for name, data in found.items():
-        problems = _told(apart.problems[name], getattr(recipe.data, name))
+        problems = with_sources(apart.problems[name], getattr(recipe.data, name))
         found[name] = replace(data, segments=apart.splits[name], problems=(*data.problems, *problems))
         check_share(found[name], recipe.data.max_bad_share, f"data.{name}")
         if not found[name].segments and name != "test" and not (name == "train" and streams):
@@ -238,7 +238,7 @@ def _hear(
     hashes: dict[str, Hashes] = {}
     for name, data in found.items():
         heard = hear(as_table(data.segments), rules, reader, progress=partial(watch, f"listening to {name}"))
-        problems = _told(heard.data.problems, getattr(recipe.data, name))
+        problems = with_sources(heard.data.problems, getattr(recipe.data, name))
         left[name] = replace(data, segments=heard.data.segments, problems=(*data.problems, *problems))
         hashes[name] = heard.measures.audio_hashes
     return left, hashes
@@ -292,10 +292,16 @@ def _count_watched(watch: Watch, source: str, done: int) -> None:
     watch(f"counting the rows of {source}", done, done + 1)
 
 
-def _told(problems: Sequence[Problem], tables: Sequence[SourceTable]) -> tuple[Problem, ...]:
+def with_sources(problems: Iterable[Problem], tables: Sequence[SourceTable]) -> tuple[Problem, ...]:
     """The problems of rows of several sources, each with the source it is of, by the prefix of its id."""
-    index = (int(problem.where.partition("/")[0]) if len(tables) > 1 else 0 for problem in problems)
-    return tuple(replace(problem, source=tables[at].source) for problem, at in zip(problems, index, strict=True))
+
+    def told(problem: Problem) -> Problem:
+        if problem.source:
+            return problem
+        index = int(problem.where.partition("/")[0]) if len(tables) > 1 else 0
+        return replace(problem, source=tables[index].source)
+
+    return tuple(told(problem) for problem in problems)
 
 
 def _sort_out_overlong(data: SourceData, limits: Limits, count_tokens: CountTokens, source: str) -> SourceData:

@@ -25,6 +25,7 @@ from whispertune.windows.pack import WINDOW_S, CountTokens, Cuts, Cutter, Limits
 
 Row = Segment | Problem
 Drawn = tuple[Piece, ...]
+Watch = Callable[[int, int], None]  # pieces done, of so many
 
 
 class Supply(Protocol):
@@ -132,11 +133,12 @@ class TableSupply:
 class FixedSupply:
     """Windows of a table, the same in every pass in another order: cut once, packed `block` pieces at a time."""
 
-    def __init__(self, supply: TableSupply, block: int) -> None:
+    def __init__(self, supply: TableSupply, block: int, packing: Watch | None = None) -> None:
         self.name, self.supply = supply.name, supply
-        self._contents = list(_packed(supply, block))
+        self._contents = list(_packed(supply, block, packing))
         segments = supply.lengths(0, supply.size(0))
         self._lengths = np.array([segments[content].sum() for content in self._contents], dtype=np.int64)
+        self._orders: dict[int, NDArray[np.int64]] = {}  # of the passes asked for last
 
     @property
     def rows(self) -> int:
@@ -165,10 +167,14 @@ class FixedSupply:
         return place(pieces).pieces
 
     def _order(self, pass_: int) -> NDArray[np.int64]:
-        return keyed_rng(self.supply.seed, "windows", self.name, pass_).permutation(len(self._contents))
+        if pass_ not in self._orders:
+            order = keyed_rng(self.supply.seed, "windows", self.name, pass_).permutation(len(self._contents))
+            kept = list(self._orders)[-1:]  # a step may reach over the end of a pass
+            self._orders = {each: self._orders[each] for each in kept} | {pass_: order}
+        return self._orders[pass_]
 
 
-def _packed(supply: TableSupply, block: int) -> Iterator[list[int]]:
+def _packed(supply: TableSupply, block: int, packing: Watch | None) -> Iterator[list[int]]:
     """Positions in the first pass that share a window; one that no window can hold stands alone."""
     for first in range(0, supply.size(0), block):
         positions: list[int] = []
@@ -182,6 +188,8 @@ def _packed(supply: TableSupply, block: int) -> Iterator[list[int]]:
             pieces += drawn
         rng = keyed_rng(supply.seed, "join", supply.name, first)
         yield from ([positions[index] for index in content] for content in bins(pieces, supply.limits, rng))
+        if packing is not None:
+            packing(min(first + block, supply.size(0)), supply.size(0))
 
 
 class StreamSupply:

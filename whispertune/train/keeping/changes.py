@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Any, Final
 
+CACHE: Final = "train.cache_gb"  # how much does not matter, but whether at all: only then windows stay the same
+
 # Keys that do not change what is trained.
 FREE: Final = (
     "name",
@@ -21,7 +23,7 @@ FREE: Final = (
     "checkpoints.full_disk",
     "evaluation.batch",
     "train.micro_windows",
-    "train.cache_gb",
+    CACHE,
     "train.max_skipped_steps",
     "data.max_bad_share",
 )
@@ -52,6 +54,8 @@ class Change:
 
     @property
     def free(self) -> bool:
+        if self.key == CACHE and bool(self.before) != bool(self.after):
+            return False
         return any(fnmatch(self.key, pattern) for pattern in FREE)
 
     @property

@@ -54,6 +54,8 @@ class Progress:
     parts_evaluated: int = 0  # how many of the evaluations spread over the run are behind it
     best_step: int | None = None
     best_value: float | None = None  # of the metric that selects, per cent
+    best_of: str = ""  # what it was measured by: metric, context and rows
+    context: str = ""  # on which dev is decoded, "fit" or "full"; none before the first evaluation
     segments: int = 0  # drawn for training so far
     speech_seconds: float = 0.0
     seconds_training: float = 0.0

@@ -36,18 +36,21 @@ class Saver:
     def __init__(self, run: Run, keep: int, on_full: Literal["stop", "continue"], tell: Callable[[str], None]) -> None:
         self.run, self.keep, self.on_full, self.tell = run, keep, on_full, tell
 
-    def preflight(self, trained_bytes: int, model_bytes: int, *, copies: int = 3) -> bool:
+    def preflight(self, trained_bytes: int, model_bytes: int, *, copies: int = 3, kept: int = 0) -> bool:
         """Tell in a line where a run will not have room: `keep` checkpoints and the one being written, and the model.
 
-        A checkpoint is `copies` times what is trained: weights and two moments, one more with an average. What the
-        run has saved already is room that it may use.
+        A checkpoint is `copies` times what is trained: weights and two moments, one more with a moving average.
+        Besides them so many times what is trained is `kept` to be averaged. What the run has saved already is room
+        that it may use.
         """
-        needed = (self.keep + 1) * copies * trained_bytes + 2 * model_bytes  # the old model goes when the new one is in
-        room = shutil.disk_usage(self.run.folder).free + _size(self.run.checkpoints) + _size(self.run.model)
+        run = self.run
+        needed = ((self.keep + 1) * copies + kept) * trained_bytes + 2 * model_bytes  # the old model goes after the new
+        room = shutil.disk_usage(run.folder).free + sum(map(_size, (run.checkpoints, run.model, run.averages)))
         if room >= needed:
             return True
+        averaged = f", {kept} weights to average" if kept else ""
         self.tell(
-            f"little room in {self.run.folder}: {self.keep + 1} checkpoints and the best weights need up to "
+            f"little room in {run.folder}: {self.keep + 1} checkpoints{averaged} and the best weights need up to "
             f"{_gigabytes(needed)}, {_gigabytes(room)} can be had; fewer checkpoints.keep need less"
         )
         return False
@@ -112,7 +115,7 @@ class Saver:
         try:
             yield
         except Exception as error:
-            trouble = _trouble(error)
+            trouble = disk_trouble(error)
             if trouble is None:
                 raise
             full = trouble in FULL
@@ -133,7 +136,7 @@ class Saver:
         return f"the checkpoint of step {int(steps[-1].name.removeprefix('step-'))} is kept"
 
 
-def _trouble(error: Exception) -> int | None:
+def disk_trouble(error: Exception) -> int | None:
     """The number of an error of the disk; safetensors hides it in its text."""
     if isinstance(error, OSError):
         return error.errno or errno.EIO

@@ -14,6 +14,7 @@ Averaging along the way makes up for a learning rate that is too high at the end
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from whispertune.files import sync
+from whispertune.train.keeping.saving import disk_trouble
 
 UPDATES = "updates"  # the key of a moving average's count, beside the names of parameters
 
@@ -110,8 +112,6 @@ class MovingAverage:
     def load_state_dict(self, state: Mapping[str, Tensor], step: int) -> None:
         if UPDATES not in state:  # the run had no average so far; what this one starts from is soon forgotten
             return
-        if UPDATES not in state:  # of a run that averaged nothing so far: from here on it does
-            return
         self.updates = int(state[UPDATES])
         for name, value in self.shadow.items():
             value.copy_(state[name])
@@ -174,12 +174,12 @@ class KeptAverage:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor], step: int) -> None:
-        """Drop what was evaluated after `step`: a resumed run evaluates it again."""
+        """Drop what was evaluated after `step`: a resumed run evaluates it again. All ranks do so, in any order."""
         for path in self.folder.glob(".*.partial"):
-            path.unlink()
+            path.unlink(missing_ok=True)
         for each in self._all():
             if each.step > step:
-                each.path.unlink()
+                each.path.unlink(missing_ok=True)
 
     def _chosen(self, *new: _Kept) -> list[_Kept]:
         """Those that are averaged, in the order of their steps."""
@@ -247,18 +247,20 @@ def _write(kept: _Kept, module: nn.Module) -> None:
         sync(temporary)
     except (OSError, SafetensorError) as error:  # what it raises on a full disk is no OSError
         temporary.unlink(missing_ok=True)
-        raise OSError(f"{temporary}: {error}") from error
+        if isinstance(error, OSError):
+            raise
+        raise OSError(disk_trouble(error) or errno.EIO, str(error), str(temporary)) from error
     temporary.replace(kept.path)
     sync(kept.path.parent)
 
 
 def _read_note(path: Path) -> _Kept | None:
-    """None where it is not what was written: such weights are not among the members."""
+    """None where it is not what was written, or has gone: such weights are not among the members."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             note = file.metadata()
-    except SafetensorError:
+    except (SafetensorError, OSError):
         return None
     return _Kept(int(note["step"]), float(note["value"]), path)

@@ -49,6 +49,9 @@ class Steps(Protocol):
     def update(self, rate: float) -> None:
         """One step of the optimizer with this learning rate."""
 
+    def skip(self) -> None:
+        """Drop the gradients; weights and the optimizer's state stay as they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
@@ -101,7 +104,7 @@ def find_rate(
         data = read_data(recipe, reader, ranks, tell)
         model = open_model(recipe, data, ranks)
         rates = _rising(lowest or model.peak / BELOW, highest or model.peak * ABOVE, steps)
-        plan, augment = plan_run(recipe, data, model, ranks), data.augment if data.augment.active else None
+        plan, augment = plan_run(recipe, data, model, ranks, tell), data.augment if data.augment.active else None
         stepper = make_stepper(recipe, data, model, ranks.wrap(model.module), None, tell.say)
         watch, language_loss = partial(tell.working, "range test"), recipe.train.language_loss
         with Feed(plan, reader, data.folder.vocabulary, language_loss=language_loss, augment=augment) as feed:
@@ -124,20 +127,29 @@ def range_test(
 ) -> RangeTest:
     """A step at each rate; ends early where the loss is no number, or four times the best there was.
 
+    Steps that say nothing are left out: those without a row that can be read, and those whose float16 gradients
+    overflowed, which halves their scale.
+
     Raises:
         TrainingError: it ended before anything could be told.
     """
+    taken: list[float] = []  # rates, a loss for each
     losses: list[float] = []
     trailing, best, stopped = 0.0, math.inf, None
     for index, rate in enumerate(rates):
-        gradients = stepper.gradients(draw(index), index)
+        drawn = draw(index)
+        gradients = stepper.gradients(drawn, index)
+        progress(index + 1, len(rates))
+        if gradients.overflowed or not drawn.target_tokens:
+            stepper.skip()
+            continue
         if not gradients.finite:
             stopped = f"at {rate:.1e} the loss was no number any more"
             break
+        taken.append(rate)
         losses.append(gradients.loss)
-        progress(index + 1, len(rates))
         trailing = TRAILING * trailing + (1 - TRAILING) * gradients.loss
-        now = trailing / (1 - TRAILING ** (index + 1))
+        now = trailing / (1 - TRAILING ** len(losses))
         best = min(best, now)
         if now > DIVERGED * best:
             stopped = f"at {rate:.1e} the loss was {now / best:.1f} times the best"
@@ -146,10 +158,9 @@ def range_test(
     if len(losses) < LEAST_STEPS:
         fix = "begin lower: --lowest" if stopped else f"--steps {LEAST_STEPS} or more"
         raise TrainingError(f"{len(losses)} steps say nothing ({stopped or 'there were no more'})", fix=fix)
-    taken = np.array(rates[: len(losses)])
     smoothed, _ = _smooth(np.array(losses))
-    suggestion = suggest(taken, np.array(losses), default)
-    return RangeTest(tuple(taken.tolist()), tuple(losses), tuple(smoothed.tolist()), suggestion, default, stopped)
+    suggestion = suggest(np.array(taken), np.array(losses), default)
+    return RangeTest(tuple(taken), tuple(losses), tuple(smoothed.tolist()), suggestion, default, stopped)
 
 
 def suggest(rates: Array, losses: Array, default: float) -> Suggestion:

@@ -19,6 +19,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from whispertune.errors import TrainingError
+from whispertune.train.across.ranks import RankFailedError
 from whispertune.windows.batches import Batch
 from whispertune.windows.pack import WINDOW_S
 
@@ -60,8 +61,8 @@ class MicroBatch:
         the same windows, the same sum.
 
         Raises:
-            TrainingError: memory runs out with the smallest batch; or on one rank of several, where the others wait
-                for its gradients.
+            TrainingError: memory runs out with the smallest batch.
+            RankFailedError: it runs out on one rank of several, where the others wait for its gradients.
         """
         while True:
             try:
@@ -82,7 +83,7 @@ class MicroBatch:
     def _given_up(self) -> TrainingError:
         if self._ranks > 1:
             windows = max(1, int(self.seconds / 2 // WINDOW_S))
-            return TrainingError(
+            return RankFailedError(
                 f"one of {self._ranks} processes is out of memory with {self.seconds:g} s of audio in a forward pass",
                 fix=f"resume with train.micro_windows={windows}",
             )

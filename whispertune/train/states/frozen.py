@@ -9,10 +9,11 @@
         frozen = FrozenPrefix(encoder, n_mels, "bfloat16", "cpu", cache)
         step = replace(step, windows=frozen.fill(step.windows))        # and the others get theirs
 
-States are rounded to bfloat16 when they are computed, and those of a window do not depend on the others in its batch:
-so it makes no difference which of them were kept. A window is known by what is heard in it: the recordings (files,
-and those that rows lie in, by path, size and time of change; bytes that came with a row by their content), the
-stretches of them, where they stand, how fast they play. Its texts, timestamps and prompts do not matter.
+States are rounded to bfloat16 when they are computed. Those of a window do not depend on the others in its batch but
+for the last bits of a float32, since sums go otherwise in batches of other sizes; so which of them were kept makes no
+more difference than that. A window is known by what is heard in it: the recordings (files, and those that rows lie in,
+by path, size and time of change; bytes that came with a row by their content), the stretches of them, where they
+stand, how fast they play. Its texts, timestamps and prompts do not matter.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from whispertune.train.feeding.plan import Plan, PlanSettings
 from whispertune.train.states.state_files import ITEM_BYTES, KEY_BYTES, StateFiles, folder_bytes, silent
 from whispertune.windows.batches import STEP_SAMPLES, LoadedWindow, PlannedWindow, fit_samples
 from whispertune.windows.features import WINDOW_SAMPLES, log_mel
-from whispertune.windows.pack import WINDOW_S, Piece
+from whispertune.windows.pack import WINDOW_S, Piece, singles
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 VERSION = 1  # of what is kept; raise it where the same audio would give other states
 DISK_SHARE = 0.5  # of what is free on the disk: checkpoints need room too
 REMEMBERED = 4096  # windows that were asked for and may come to be written
-MEASURED_STEPS = 200  # of the plan, to tell how much will be kept
+COUNTED_ROWS = 20_000  # in the tables, up to which all windows are counted to tell how much will be kept
+MEASURED_STEPS = 200  # of the plan, that tell it of more
 TOGETHER_FRAMES = 4 * 3_000  # of mel in one forward pass, without gradients
 
 
@@ -218,7 +220,9 @@ def state_bytes(samples: Iterable[int], width: int) -> int:
 
 
 def needed_bytes(plan: Plan, width: int) -> int:
-    """About what the states of all windows of a fixed plan take, going by its first steps."""
+    """What the states of all windows of a fixed plan take; of a large one about that, going by its first steps."""
+    if plan.settings.fixed and sum(supply.rows or 0 for supply in plan.supplies) <= COUNTED_ROWS:
+        return state_bytes((planned.samples for planned in plan.composition()), width)
     found = steps = 0
     most = MEASURED_STEPS if plan.total_steps is None else min(plan.total_steps, MEASURED_STEPS)
     while steps < most and (plan.epochs_done(steps + 1) or 0) <= 1:
@@ -231,13 +235,11 @@ def needed_bytes(plan: Plan, width: int) -> int:
 def _all_samples(pieces: Sequence[Piece], settings: PlanSettings) -> list[int]:
     """How long the windows of a step are, in each way that they may be shown."""
     found: list[int] = []
-    both = 0 < settings.timestamps_share < 1  # what is announced at a window's end is heard only with timestamps
     if settings.fit_share > 0:
-        found += [fit_samples(piece.duration_s) for piece in pieces]
-        found += [fit_samples(piece.duration_s) for piece in pieces if both and piece.cut]
+        found += [fit_samples(cue.duration_s) for piece in pieces for cue in singles(piece)]
     if settings.fit_share < 1:
         windows = math.ceil(sum(piece.duration_s for piece in pieces) / WINDOW_S)
-        found += [WINDOW_SAMPLES] * (windows + sum(both and piece.cut is not None for piece in pieces))
+        found += [WINDOW_SAMPLES] * windows
     return found
 
 

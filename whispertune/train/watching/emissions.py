@@ -1,6 +1,6 @@
 """What a run used up: energy and CO2 by codecarbon, offline, and the cost by the price of the machine.
 
-    with Meter(recipe.tracking, run.folder, resumed=False) as meter:     # refuses what cannot be measured
+    with Meter(recipe.tracking, run.folder, tell.say, resumed=False) as meter:     # refuses what cannot be measured
         ...
     meter.footprint.energy_kwh, meter.footprint.co2_kg, meter.footprint.cost
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from whispertune.errors import RecipeError
+from whispertune.train.run import write_json
 
 if TYPE_CHECKING:
     from whispertune.recipe import Tracking
@@ -66,7 +68,9 @@ class Footprint:
 class Meter:
     """Measures one session, and adds it to those before it."""
 
-    def __init__(self, tracking: Tracking, folder: Path, *, resumed: bool, main: bool = True) -> None:
+    def __init__(
+        self, tracking: Tracking, folder: Path, say: Callable[[str], None], *, resumed: bool, main: bool = True
+    ) -> None:
         """Check that what is asked for can be had; nothing is measured yet, and never on any but the `main` process.
 
         Raises:
@@ -74,7 +78,7 @@ class Meter:
         """
         if tracking.emissions:
             _check(tracking.country)
-        self._tracking, self._path, self._main = tracking, folder / FILE, main
+        self._tracking, self._path, self._say, self._main = tracking, folder / FILE, say, main
         self._before = _read(self._path) if resumed else None
         self._codecarbon: Any = None
         self._start = time.perf_counter()
@@ -106,8 +110,15 @@ class Meter:
             method,
         )
         if self._main and (energy_kwh is not None or price is not None):
-            self._path.write_text(json.dumps(asdict(self.footprint), indent=2) + "\n", encoding="utf-8")
+            self._write()
         return self.footprint
+
+    def _write(self) -> None:
+        """Where the disk is full, that is told, and whatever else ends the run stays what ends it."""
+        try:
+            write_json(self._path, asdict(self.footprint))
+        except OSError as error:
+            self._say(f"{FILE} could not be written ({error}): what this session used up is not in it")
 
     def _used(self) -> tuple[float | None, float | None, str | None]:
         if self._codecarbon is None:

@@ -125,7 +125,7 @@ class Observer:
                 alone = line["windows"] == line["segments"]
                 loss, norm = (math.nan if line[key] is None else line[key] for key in ("loss", "grad_norm"))
                 self._step(line["step"], line["done"], loss, line["learning_rate"], norm, alone=alone)
-            elif line["kind"] == "evaluation":
+            elif line["kind"] == "evaluation" and line.get("weights", "live") == "live":  # averages were not watched
                 self._evaluation(line["step"], float(line[self.metric]))
 
     def _step(self, step: int, done: float, loss: float, rate: float, norm: float, *, alone: bool) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 import uuid
@@ -28,10 +29,12 @@ from typing import Any
 from whispertune.errors import RecipeError
 from whispertune.evaluation import Evaluation
 from whispertune.reporting import StepReport
+from whispertune.train.run import write_json
 
 Values = dict[str, bool | int | float | str]
 
 IDS = "tracking.json"  # in the run's folder: by which ids trackers know the run
+WITH_IDS = ("mlflow",)  # trackers that give runs ids of their own
 OF_A_STEP = ("loss", "learning_rate", "grad_norm", "epoch", "speech_seconds", "seconds", "hours_per_hour")
 OF_THE_RUN = ("unreadable", "skipped", "waiting_share", "evaluating_share")
 
@@ -43,7 +46,7 @@ class Place:
     project: str
     name: str  # of the run
     folder: Path
-    id: str  # of the run, the same after a resume
+    id: str | None  # of the run, the same after a resume; None where the tracker gives one, and none is known
     step: int  # steps done so far
 
 
@@ -78,15 +81,20 @@ class Trackers:
         PartialState()  # Accelerate's trackers ask it which process they are in
         ids = _ids(self._folder) if step else {}
         for name in self._names:
-            place = Place(self._project, self._name, self._folder, ids.get(name, uuid.uuid4().hex[:12]), step)
-            with_id = self._try(name, partial(self._begin, name, place, recipe))
-            ids[name] = with_id or place.id
-        (self._folder / IDS).write_text(json.dumps(ids) + "\n", encoding="utf-8")
+            made = None if name in WITH_IDS else uuid.uuid4().hex[:12]
+            place = Place(self._project, self._name, self._folder, ids.get(name, made), step)
+            known = self._try(name, partial(self._begin, name, place, recipe)) or place.id
+            ids |= {name: known} if known else {}
+        try:
+            write_json(self._folder / IDS, ids)
+        except OSError as error:
+            self._say(f"{IDS} could not be written ({error}): after a resume trackers may take it for another run")
 
     def step(self, report: StepReport) -> None:
         """Tell of a step."""
         told = asdict(report)
-        values: Values = {f"train/{name}": told[name] for name in OF_A_STEP if told[name] is not None}
+        known = {name: told[name] for name in OF_A_STEP if told[name] is not None and math.isfinite(told[name])}
+        values: Values = {f"train/{name}": value for name, value in known.items()}
         values |= {f"run/{name}": told[name] for name in OF_THE_RUN}
         self._log(values, report.step)
 
@@ -117,13 +125,13 @@ class Trackers:
             self._try(name, tracker.finish)
         self._open.clear()
 
-    def _begin(self, name: str, place: Place, recipe: Mapping[str, Any]) -> str:
+    def _begin(self, name: str, place: Place, recipe: Mapping[str, Any]) -> str | None:
         tracker = TRACKERS[name](place)
         tracker.start()
         self._open[name] = tracker
-        if not place.step:
+        if not place.step or place.id is None:
             tracker.store_init_configuration(flat(recipe))
-        return tracker.tracker.info.run_id if name == "mlflow" else place.id  # which gives ids of its own
+        return tracker.tracker.info.run_id if name in WITH_IDS else place.id
 
     def _log(self, values: Values, step: int) -> None:
         for name, tracker in list(self._open.items()):
@@ -186,7 +194,7 @@ def _mlflow(place: Place) -> Any:
     from accelerate.tracking import MLflowTracker
 
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # of 7, a server that is gone stops training
-    return MLflowTracker(place.project, run_id=place.id if place.step else None, run_name=place.name)
+    return MLflowTracker(place.project, run_id=place.id, run_name=place.name)
 
 
 def _trackio(place: Place) -> Any:
