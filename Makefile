@@ -25,8 +25,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A thread for each of several processes: most tests wait for processes of their own.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Both trainings in one run, on data that is not part of the project: make benchmark ARGS="--train DIR --dev DIR"
 benchmark: setup
