@@ -22,7 +22,7 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.captions import read_captions, write_captions
 from whispertune.decode.transcribe import Options, open_transcriber
 from whispertune.errors import InputError, WhispertuneError
-from whispertune.evaluation import Evaluation
+from whispertune.evaluation.evaluate import Evaluation
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import load_recipe
 from whispertune.score.terms import TermScores, load_terms, score_terms

@@ -21,9 +21,10 @@ ROOMS = {
     "score": {"score", "data"},
     "model": {"model", "windows", "data"},
     "decode": {"decode", "model", "windows", "data"},
-    "train": {"train", "decode", "score", "model", "windows", "data"},
+    "evaluation": {"evaluation", "decode", "score", "model", "windows", "data"},
+    "train": {"train", "evaluation", "decode", "score", "model", "windows", "data"},
     "prepare": {"prepare", "windows", "data"},
-    "inspect": {"inspect", "train", "decode", "score", "model", "windows", "data"},
+    "inspect": {"inspect", "train", "evaluation", "decode", "score", "model", "windows", "data"},
 }
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from whispertune.decode.engines import open_engine
     from whispertune.decode.transcribe import Options, Transcript, open_transcriber
     from whispertune.errors import WhispertuneError
-    from whispertune.evaluation import Evaluation, evaluate
+    from whispertune.evaluation.evaluate import Evaluation, evaluate
     from whispertune.model.load import ModelFolder, find_model
     from whispertune.prepare.prepared import Prepared
     from whispertune.prepare.run import prepare_dataset
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AudioReader": "data.audio",
     "Cue": "data.captions",
-    "Evaluation": "evaluation",
+    "Evaluation": "evaluation.evaluate",
     "ModelFolder": "model.load",
     "Options": "decode.transcribe",
     "Prepared": "prepare.prepared",
@@ -47,7 +47,7 @@ _HOMES = {
     "TrainingResult": "train.result",
     "Transcript": "decode.transcribe",
     "WhispertuneError": "errors",
-    "evaluate": "evaluation",
+    "evaluate": "evaluation.evaluate",
     "evaluate_model": "service",
     "export_model": "service",
     "find_model": "model.load",

@@ -16,7 +16,7 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Segment
 from whispertune.decode.engines import Engine, best_device, live_engine, load_live, suppressed_tokens
 from whispertune.errors import AudioError, InputError, VerificationError
-from whispertune.evaluation import clip, decode_segments
+from whispertune.evaluation.evaluate import clip, decode_segments
 from whispertune.model.export import EXPORTERS, check_export
 from whispertune.model.generation import Generation
 from whispertune.model.load import ModelFolder, copy_mark

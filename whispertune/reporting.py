@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from whispertune.evaluation import Evaluation
+from whispertune.evaluation.evaluate import Evaluation
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from whispertune.decode.cues import MAX_LINES, wrap
 from whispertune.decode.engines import open_engine
 from whispertune.decode.transcribe import Options, Transcript, open_transcriber
 from whispertune.errors import DataError, InputError
-from whispertune.evaluation import Evaluation
-from whispertune.evaluation import evaluate as evaluate_segments
+from whispertune.evaluation.evaluate import Evaluation
+from whispertune.evaluation.evaluate import evaluate as evaluate_segments
 from whispertune.exporting import ExportReport, enough_clips
 from whispertune.exporting import export as export_folder
 from whispertune.model.generation import Generation

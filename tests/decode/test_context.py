@@ -17,7 +17,7 @@ from whispertune.decode.context import MARK, Mark, choose_context, mark_of, spok
 from whispertune.decode.engines import live_engine, load_live
 from whispertune.decode.transcribe import Options, open_transcriber
 from whispertune.errors import InputError, ModelError
-from whispertune.evaluation import FIT_LEAST_SAMPLES, FIT_STEP_SAMPLES, clip, clip_samples, decode_segments
+from whispertune.evaluation.evaluate import FIT_LEAST_SAMPLES, FIT_STEP_SAMPLES, clip, clip_samples, decode_segments
 from whispertune.model.export import write_ctranslate2
 from whispertune.model.load import RUN_MARK, ModelFolder
 from whispertune.service import read_data

@@ -18,7 +18,7 @@ from whispertune.data.audio import AudioReader
 from whispertune.decode import engines
 from whispertune.decode.context import MARK, Mark
 from whispertune.errors import Interrupted, RecipeError
-from whispertune.evaluation import Evaluation
+from whispertune.evaluation.evaluate import Evaluation
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import parse_recipe

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from whispertune.evaluation import Evaluation
+from whispertune.evaluation.evaluate import Evaluation
 from whispertune.reporting import StepReport
 from whispertune.score.wer import score
 from whispertune.train.watching.observations import Observer

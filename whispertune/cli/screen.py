@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from whispertune.evaluation import Evaluation
+from whispertune.evaluation.evaluate import Evaluation
 from whispertune.reporting import Reporter, StepReport
 
 

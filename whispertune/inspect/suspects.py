@@ -22,7 +22,7 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Problem, Segment
 from whispertune.decode.engines import LiveModel, best_device, live_engine, load_live
 from whispertune.errors import DataError
-from whispertune.evaluation import decode_segments
+from whispertune.evaluation.evaluate import decode_segments
 from whispertune.inspect.losses import Progress, TextLoss, text_losses
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.score.normalize import normalizer_for

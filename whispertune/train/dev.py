@@ -28,8 +28,8 @@ from whispertune.data.segments import Problem, Segment
 from whispertune.decode.context import Context, Mark
 from whispertune.decode.engines import Engine, LiveModel, best_device, live_engine, load_live
 from whispertune.errors import ModelError, RecipeError
-from whispertune.evaluation import Evaluation, Hypothesis, decode_segments, evaluation_of
-from whispertune.evaluation import Progress as Watch
+from whispertune.evaluation.evaluate import Evaluation, Hypothesis, decode_segments, evaluation_of
+from whispertune.evaluation.evaluate import Progress as Watch
 from whispertune.model.formats.transformers import write_folder
 from whispertune.model.generation import tuned_generation
 from whispertune.model.load import ModelFolder

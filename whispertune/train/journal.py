@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from whispertune.evaluation import Evaluation
+from whispertune.evaluation.evaluate import Evaluation
 from whispertune.reporting import Reporter
 from whispertune.train.keeping.checkpoint import Progress
 from whispertune.train.keeping.saving import Saver

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from whispertune.evaluation import Evaluation
+from whispertune.evaluation.evaluate import Evaluation
 from whispertune.reporting import StepReport
 from whispertune.train.feeding.splits import Splits
 from whispertune.train.keeping.checkpoint import Progress

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from whispertune.errors import InputError, Interrupted, TrainingError, WhispertuneError
-from whispertune.evaluation import Evaluation
+from whispertune.evaluation.evaluate import Evaluation
 from whispertune.files import replace_text
 from whispertune.model.load import RUN_MARK
 from whispertune.recipe import Recipe

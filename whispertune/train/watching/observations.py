@@ -20,7 +20,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any, NamedTuple
 
-from whispertune.evaluation import Evaluation
+from whispertune.evaluation.evaluate import Evaluation
 from whispertune.reporting import StepReport
 
 RECENT = 20  # steps whose median is the height of the loss

@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any
 
 from whispertune.errors import RecipeError
-from whispertune.evaluation import Evaluation
+from whispertune.evaluation.evaluate import Evaluation
 from whispertune.reporting import StepReport
 from whispertune.train.run import write_json
 
