@@ -16,6 +16,7 @@ HEAVY = ("torch", "transformers", "ctranslate2", "faster_whisper", "av", "jiwer"
 
 # Room -> rooms it may import from. What stands on top (service, cli) may import all below.
 ROOMS = {
+    "drawing": {"drawing"},
     "data": {"data"},
     "windows": {"windows", "data"},
     "score": {"score", "data"},
@@ -24,7 +25,7 @@ ROOMS = {
     "evaluation": {"evaluation", "decode", "score", "model", "windows", "data"},
     "train": {"train", "evaluation", "decode", "score", "model", "windows", "data"},
     "prepare": {"prepare", "windows", "data"},
-    "inspect": {"inspect", "train", "evaluation", "decode", "score", "model", "windows", "data"},
+    "inspect": {"inspect", "drawing", "train", "evaluation", "decode", "score", "model", "windows", "data"},
 }
 
 

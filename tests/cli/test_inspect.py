@@ -67,7 +67,7 @@ def test_a_file_of_yours_is_safe(folder: Path, tmp_path: Path, capsys: pytest.Ca
     notes = tmp_path / "notes.html"
     notes.write_text("mine")
     assert main(["inspect", str(folder), "--out", str(notes)]) == 2
-    assert "is no report of inspect" in capsys.readouterr().err
+    assert "is no report of whispertune inspect" in capsys.readouterr().err
     assert notes.read_text() == "mine"
 
 

@@ -24,11 +24,12 @@ from tests.inspect_tree import Row, rows, tree
 from whispertune.data.audio import AudioReader
 from whispertune.data.clean import CleanRules
 from whispertune.data.segments import SourceData, SourceSpec
+from whispertune.drawing.charts import bin_edges, boxes, distribution
+from whispertune.drawing.markup import element
+from whispertune.drawing.page import check_target
+from whispertune.drawing.png import encode_png, palette
 from whispertune.errors import InputError, RecipeError
-from whispertune.inspect.charts import bin_edges, boxes, distribution
-from whispertune.inspect.markup import element
-from whispertune.inspect.png import encode_png, palette
-from whispertune.inspect.report import check_target
+from whispertune.inspect.report import MAKER
 from whispertune.inspect.run import CLIPS_BYTES, Inspection, Options, inspect_data
 from whispertune.inspect.samples import audio_share, choose, encode, make_clip, spectrogram
 from whispertune.inspect.sets import parse_columns
@@ -132,16 +133,16 @@ def test_json_holds_all_numbers(hostile: tuple[Inspection, Page]) -> None:
 def test_only_a_report_is_overwritten(hostile: tuple[Inspection, Page], tmp_path: Path) -> None:
     found, _ = hostile
     assert found.report is not None
-    check_target(found.report)
+    check_target(found.report, MAKER)
     other = tmp_path / "thesis.html"
     other.write_text("<!doctype html><title>My thesis</title>")
-    with pytest.raises(InputError, match="is no report of inspect"):
+    with pytest.raises(InputError, match="is no report of whispertune inspect"):
         inspect_data(found.source, Options(quick=True), out=other)
     assert "My thesis" in other.read_text()
     with pytest.raises(InputError, match="is a folder"):
-        check_target(tmp_path)
+        check_target(tmp_path, MAKER)
     with pytest.raises(InputError, match="no such folder"):
-        check_target(tmp_path / "nowhere" / "report.html")
+        check_target(tmp_path / "nowhere" / "report.html", MAKER)
 
 
 def recipe(folder: Path, extra: str = "") -> Path:

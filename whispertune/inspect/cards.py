@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from whispertune.data.segments import Segment, name_of
-from whispertune.inspect.markup import Markup, data_uri, element, join
+from whispertune.drawing.markup import Markup, data_uri, element, join
 from whispertune.inspect.samples import CLIP_S, Clip
 
 ALT_CHARACTERS = 60

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from whispertune.inspect.numbers import Group, Numbers, Quantiles
+from whispertune.drawing.charts import Quantiles
+from whispertune.inspect.numbers import Group, Numbers
 from whispertune.languages import is_unspaced
 
 GROUPS_NAMED = 3

@@ -17,33 +17,13 @@ from numpy.typing import NDArray
 
 from whispertune.data.segments import Problem
 from whispertune.data.table import SegmentTable
+from whispertune.drawing.charts import Quantiles
 from whispertune.inspect.survey import Survey, Word
 from whispertune.languages import is_unspaced
 
 MAX_TOKENS = 448  # that Whisper's decoder takes, prefix and previous text among them
 OVERLONG = "longer than 30 s"  # the reason that sources and cleaning give
 SHORTEST_S = 0.001  # no row is divided by less
-
-
-@dataclass(frozen=True, slots=True)
-class Quantiles:
-    """How the values of the rows are spread."""
-
-    least: float
-    p5: float
-    p25: float
-    median: float
-    p75: float
-    p95: float
-    most: float
-
-    @classmethod
-    def of(cls, values: NDArray[Any]) -> Quantiles | None:
-        finite = np.asarray(values, dtype=np.float64)
-        finite = finite[np.isfinite(finite)]
-        if not len(finite):
-            return None
-        return cls(*(round(float(each), 3) for each in np.percentile(finite, [0, 5, 25, 50, 75, 95, 100])))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whispertune.data.table import SegmentTable
-from whispertune.inspect.charts import boxes, distribution
-from whispertune.inspect.markup import Markup, element, join
+from whispertune.drawing.charts import boxes, distribution
+from whispertune.drawing.markup import Markup, element, join
 from whispertune.inspect.numbers import rates
 from whispertune.inspect.survey import Survey
 

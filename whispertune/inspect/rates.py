@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from whispertune.inspect.charts import Scale, nice_step
-from whispertune.inspect.markup import Markup, element
+from whispertune.drawing.charts import Scale, nice_step
+from whispertune.drawing.markup import Markup, element
 from whispertune.train.learning.find_lr import RangeTest
 
 WIDTH, HEIGHT = 640, 380

@@ -1,27 +1,21 @@
 """The report: one HTML file with all numbers, charts, samples to listen to and dropped rows. It loads nothing.
 
 check_target(Path("report.html"))                 # InputError where something else than a report lies there
-write_report(Path("report.html"), render("recordings/", sets, notes, tokenizer="openai/whisper-small"))
-
-What rows say is untrusted: it is escaped by `markup`, there is no script, and the page's own policy allows none.
+write_page(Path("report.html"), render("recordings/", sets, notes, tokenizer="openai/whisper-small"))
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whispertune.errors import InputError
+from whispertune.drawing.markup import Markup, element, join
+from whispertune.drawing.page import page
 from whispertune.inspect.cards import Card, cards
 from whispertune.inspect.figures import figures, hours, kept_share, share
-from whispertune.inspect.markup import Markup, element, join
 from whispertune.inspect.numbers import Numbers
 from whispertune.inspect.plots import plots
 from whispertune.inspect.survey import Survey
@@ -30,10 +24,7 @@ from whispertune.inspect.tables import dropped_tables, speaker_table, suspect_ta
 if TYPE_CHECKING:
     from whispertune.inspect.suspects import Suspect
 
-MARK = "whispertune inspect"  # the generator that the page names: what may be overwritten
-MARK_BYTES = 4096  # of a file, in which it stands
-STYLE = Path(__file__).parent / "assets" / "report.css"
-FIX = "choose another --out"
+MAKER = "whispertune inspect"  # that the page names: what may be overwritten
 _INDENT = "\u2003"  # an em space; others fall together
 _MINUS = re.compile(r"(?<!\w)-(?=\d)")  # typed as a hyphen
 
@@ -56,30 +47,6 @@ class Section:
     sources: tuple[str, ...]
     random: tuple[Card, ...]
     extreme: tuple[Card, ...]
-
-
-def check_target(path: Path) -> None:
-    """Raise InputError where the report cannot be written, or would replace what is no report."""
-    if path.is_dir():
-        raise InputError("is a folder", where=str(path), fix=f"give the name of a file, e.g. {path / 'report.html'}")
-    if not path.absolute().parent.is_dir():
-        raise InputError("there is no such folder", where=str(path.parent), fix=f"make it, or {FIX}")
-    if path.exists():
-        with path.open("rb") as file:
-            if f'content="{MARK}"'.encode() not in file.read(MARK_BYTES):
-                raise InputError("is there already, and is no report of inspect", where=str(path), fix=FIX)
-
-
-def write_report(path: Path, page: str) -> None:
-    """Write the page beside its place first, so that a report is whole or not there."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")  # odd file names
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror})", where=str(path), fix=FIX) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def render(
@@ -115,29 +82,7 @@ def render(
         ),
         element("footer", _footer(on or date.today())),
     )
-    return _page(f"What is in {source}", body)
-
-
-def _page(title: str, body: Markup) -> str:
-    style = STYLE.read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; media-src data:; style-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("meta", name="generator", content=MARK),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("meta", name="referrer", content="no-referrer"),
-        element("link", rel="icon", href="data:,"),
-        element("title", title),
-        element("style", Markup(style)),
-    )
-    return join(Markup("<!doctype html>\n"), element("html", head, element("body", body), lang="en"))
+    return page(f"What is in {source}", body, MAKER)
 
 
 def _breakable(path: str) -> Markup:

@@ -18,10 +18,11 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.clean import CleanRules
 from whispertune.data.segments import Problem, Segment, name_of
 from whispertune.data.table import SegmentTable
+from whispertune.drawing.page import check_target, write_page
 from whispertune.errors import InputError, ModelError
 from whispertune.inspect.cards import Card
 from whispertune.inspect.numbers import Numbers, count
-from whispertune.inspect.report import Section, SuspectSection, check_target, render, write_report
+from whispertune.inspect.report import MAKER, Section, SuspectSection, render
 from whispertune.inspect.samples import Chosen, audio_share, choose, make_clip
 from whispertune.inspect.sets import (
     SPLITS,
@@ -106,7 +107,7 @@ def inspect_data(
     if options.suspects and options.model is None:
         raise InputError("--suspects asks a model how badly text and audio agree", fix="add --model")
     if out is not None:
-        check_target(out)
+        check_target(out, MAKER)
     asked = {name: getattr(options, name) for name in ("language", "task", "columns", "limit_rows", "model")}
     work = _Work(source, recipe_of(source, **asked), options, reporter or Reporter())
     tokenizer, notes = work.tokenizer()
@@ -118,7 +119,7 @@ def inspect_data(
         name = tokenizer.name if tokenizer else None
         found = Inspection(source, name, numbers, tuple(notes), suspects, out)
         if out is not None:
-            write_report(out, work.page(found, surveys, reader))
+            write_page(out, work.page(found, surveys, reader))
     return found
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from whispertune.data.audio import SAMPLE_RATE_HZ, AudioReader
 from whispertune.data.listen import Measures, measure
 from whispertune.data.segments import Segment
+from whispertune.drawing.png import COLOURS, encode_png
 from whispertune.errors import AudioError
 from whispertune.inspect.numbers import rates
-from whispertune.inspect.png import COLOURS, encode_png
 from whispertune.inspect.survey import Survey
 
 RANDOM_ROWS = EXTREME_ROWS = 10

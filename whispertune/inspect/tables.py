@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from whispertune.data.segments import Problem
+from whispertune.drawing.markup import Markup, element, join
 from whispertune.inspect.figures import hours
-from whispertune.inspect.markup import Markup, element, join
 from whispertune.inspect.numbers import Numbers
 
 if TYPE_CHECKING:

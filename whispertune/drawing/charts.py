@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from whispertune.inspect.markup import Markup, element, join
-from whispertune.inspect.numbers import Quantiles
+from whispertune.drawing.markup import Markup, element, join
 
 WIDTH = 360  # in units of the drawing; the page scales it
 LEFT, RIGHT = 44, 350  # of what is drawn
@@ -27,6 +26,27 @@ DECIMALS = 6  # of a value; no bins are made of what is finer
 ROW_HEIGHT, NAME_WIDTH, NAME_CHARACTERS = 26, 114, 14  # of box plots one below the other
 
 Values = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """How the values of the rows are spread."""
+
+    least: float
+    p5: float
+    p25: float
+    median: float
+    p75: float
+    p95: float
+    most: float
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> Quantiles | None:
+        finite = np.asarray(values, dtype=np.float64)
+        finite = finite[np.isfinite(finite)]
+        if not len(finite):
+            return None
+        return cls(*(round(float(each), 3) for each in np.percentile(finite, [0, 5, 25, 50, 75, 95, 100])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +96,7 @@ def boxes(groups: Mapping[str, Values], title: str, unit: str) -> Markup:
         *(_named_box(name, each, scale, 8 + ROW_HEIGHT * row, unit) for row, (name, each) in enumerate(known.items())),
         _axis(scale, bottom, unit),
     )
-    told = "; ".join(f"{name}: median {_number(each.median)}" for name, each in known.items())
+    told = "; ".join(f"{name}: median {number(each.median)}" for name, each in known.items())
     return _figure(content, bottom + 36, f"{title} by speaker", unit, f"In {unit}. {told}.")
 
 
@@ -120,9 +140,9 @@ def _figure(content: Markup, height: float, title: str, unit: str, told: str) ->
 
 def _told(quantiles: Quantiles, unit: str, rows: int) -> str:
     return (
-        f"{rows:,} rows, in {unit}: from {_number(quantiles.least)} to {_number(quantiles.most)}, "
-        f"median {_number(quantiles.median)}, half of them between {_number(quantiles.p25)} and "
-        f"{_number(quantiles.p75)}, 90 % between {_number(quantiles.p5)} and {_number(quantiles.p95)}."
+        f"{rows:,} rows, in {unit}: from {number(quantiles.least)} to {number(quantiles.most)}, "
+        f"median {number(quantiles.median)}, half of them between {number(quantiles.p25)} and "
+        f"{number(quantiles.p75)}, 90 % between {number(quantiles.p5)} and {number(quantiles.p95)}."
     )
 
 
@@ -145,7 +165,7 @@ def _box(quantiles: Quantiles, scale: Scale, y: float, told: str) -> Markup:
 
 def _named_box(name: str, quantiles: Quantiles, scale: Scale, y: float, unit: str) -> Markup:
     short = name if len(name) <= NAME_CHARACTERS else f"{name[: NAME_CHARACTERS - 1]}…"
-    told = f"{name}: median {_number(quantiles.median)} {unit}"
+    told = f"{name}: median {number(quantiles.median)} {unit}"
     label = element("text", short, x=NAME_WIDTH - 10, y=y + BOX_HEIGHT / 2 + 4, class_="label end")
     return join(label, _box(quantiles, scale, y, told))
 
@@ -153,7 +173,7 @@ def _named_box(name: str, quantiles: Quantiles, scale: Scale, y: float, unit: st
 def _bar(scale: Scale, edges: NDArray[np.float64], rows: NDArray[Any], index: int, unit: str) -> Markup:
     left, right = scale(float(edges[index])), scale(float(edges[index + 1]))
     height = (BOTTOM - TOP) * int(rows[index]) / _row_top(int(rows.max()))
-    told = f"{_number(edges[index])} to {_number(edges[index + 1])} {unit}: {int(rows[index]):,} rows"
+    told = f"{number(edges[index])} to {number(edges[index + 1])} {unit}: {int(rows[index]):,} rows"
     gap = 1.0 if right - left > 4 else 0.0
     size = {"x": left, "y": BOTTOM - height, "width": right - left - gap, "height": height}
     return element("rect", element("title", told), class_="bar", **size)
@@ -191,12 +211,12 @@ def _axis(scale: Scale, y: float, unit: str) -> Markup:
     return join(
         element("line", x1=scale.left, x2=scale.right, y1=y, y2=y, class_="axis"),
         *(element("line", x1=scale(x), x2=scale(x), y1=y, y2=y + 3, class_="axis") for x in ticks),
-        *(element("text", _number(x), x=scale(x), y=y + 15, class_="tick middle") for x in ticks),
+        *(element("text", number(x), x=scale(x), y=y + 15, class_="tick middle") for x in ticks),
         element("text", unit, x=(scale.left + scale.right) / 2, y=y + 31, class_="label middle"),
     )
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """At most two decimals, and a real minus sign."""
     rounded = round(float(value), 2)
     text = f"{abs(rounded):,.0f}" if rounded == round(rounded) else f"{abs(rounded):,.2f}".rstrip("0")

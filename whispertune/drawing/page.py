@@ -1,0 +1,69 @@
+"""A page: one HTML file that loads nothing and runs nothing, whole or not there.
+
+    check_target(Path("report.html"), "whispertune inspect")      # InputError where something else lies there
+    write_page(Path("report.html"), page("What is in talks/", body, "whispertune inspect"))
+
+What it shows may come from anyone: it is escaped by `markup`, there is no script, and the page's own policy allows
+none.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+
+from whispertune.drawing.markup import Markup, element, join
+from whispertune.errors import InputError
+
+MARK_BYTES = 4096  # of a file, in which its maker stands
+STYLE = Path(__file__).parent / "assets" / "report.css"
+FIX = "choose another --out"
+
+
+def check_target(path: Path, maker: str) -> None:
+    """Raise InputError where a page cannot be written, or would replace what is no page of the same maker."""
+    if path.is_dir():
+        raise InputError("is a folder", where=str(path), fix=f"give the name of a file, e.g. {path / 'report.html'}")
+    if not path.absolute().parent.is_dir():
+        raise InputError("there is no such folder", where=str(path.parent), fix=f"make it, or {FIX}")
+    if path.exists():
+        with path.open("rb") as file:
+            if f'content="{maker}"'.encode() not in file.read(MARK_BYTES):
+                raise InputError(f"is there already, and is no report of {maker}", where=str(path), fix=FIX)
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write the page beside its place first, so that a report is whole or not there."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")  # odd file names
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror})", where=str(path), fix=FIX) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def page(title: str, body: Markup, maker: str) -> str:
+    """The whole document; `maker` is what `check_target` looks for."""
+    style = STYLE.read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = (
+        f"default-src 'none'; img-src data:; media-src data:; style-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
+        element("meta", name="generator", content=maker),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("meta", name="referrer", content="no-referrer"),
+        element("link", rel="icon", href="data:,"),
+        element("title", title),
+        element("style", Markup(style)),
+    )
+    return join(Markup("<!doctype html>\n"), element("html", head, element("body", body), lang="en"))
