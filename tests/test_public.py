@@ -22,7 +22,7 @@ ROOMS = {
     "score": {"score", "data"},
     "model": {"model", "windows", "data"},
     "decode": {"decode", "model", "windows", "data"},
-    "evaluation": {"evaluation", "decode", "score", "model", "windows", "data"},
+    "evaluation": {"evaluation", "drawing", "decode", "score", "model", "windows", "data"},
     "train": {"train", "evaluation", "decode", "score", "model", "windows", "data"},
     "prepare": {"prepare", "windows", "data"},
     "inspect": {"inspect", "drawing", "train", "evaluation", "decode", "score", "model", "windows", "data"},

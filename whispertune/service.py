@@ -15,11 +15,12 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.captions import WRITERS, Cue, write_captions
 from whispertune.data.problems import summary
 from whispertune.data.segments import SourceData
-from whispertune.decode.context import choose_context
+from whispertune.decode.context import choose_context, mark_of
 from whispertune.decode.cues import MAX_LINES, wrap
 from whispertune.decode.engines import open_engine
 from whispertune.decode.transcribe import Options, Transcript, open_transcriber
 from whispertune.errors import DataError, InputError
+from whispertune.evaluation.compare import Compared, comparison
 from whispertune.evaluation.evaluate import Evaluation
 from whispertune.evaluation.evaluate import evaluate as evaluate_segments
 from whispertune.exporting import ExportReport, enough_clips
@@ -98,6 +99,19 @@ def evaluate_model(  # noqa: PLR0913  # the options of the command
             progress=lambda done, total: tell.evaluating(model, done, total),
         )
         return replace(evaluation, problems=(*found.problems, *evaluation.problems))
+
+
+def compare_models(models: Sequence[str], data: str, **options: Any) -> tuple[Compared, ...]:
+    """Several models on the same data, the others against the first; `options` are those of `evaluate_model`.
+
+    Raises:
+        InputError: a model stands twice, or one of them, the data or an option cannot be used.
+    """
+    if len(set(models)) < len(models):
+        raise InputError("a model stands twice", where=", ".join(models), fix="name each once")
+    for name in models:
+        mark_of(name)  # a wrong name is found before anything is decoded
+    return comparison({name: evaluate_model(name, data, **options) for name in models})
 
 
 @dataclass(frozen=True, slots=True)

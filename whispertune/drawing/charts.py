@@ -75,7 +75,7 @@ def distribution(values: Values, title: str, unit: str, *, whole: bool = False) 
         _box(quantiles, scale, BOX_Y, title),
         _row_axis(int(rows.max())),
         *(_bar(scale, edges, rows, index, unit) for index in range(len(rows)) if rows[index]),
-        _axis(scale, BOTTOM, unit),
+        axis(scale, BOTTOM, unit),
     )
     return _figure(content, BOTTOM + 36, title, unit, _told(quantiles, unit, len(finite)))
 
@@ -94,7 +94,7 @@ def boxes(groups: Mapping[str, Values], title: str, unit: str) -> Markup:
     content = join(
         _grid(scale, 4, bottom),
         *(_named_box(name, each, scale, 8 + ROW_HEIGHT * row, unit) for row, (name, each) in enumerate(known.items())),
-        _axis(scale, bottom, unit),
+        axis(scale, bottom, unit),
     )
     told = "; ".join(f"{name}: median {number(each.median)}" for name, each in known.items())
     return _figure(content, bottom + 36, f"{title} by speaker", unit, f"In {unit}. {told}.")
@@ -206,7 +206,7 @@ def _grid(scale: Scale, top: float, bottom: float) -> Markup:
     return join(*lines)
 
 
-def _axis(scale: Scale, y: float, unit: str) -> Markup:
+def axis(scale: Scale, y: float, unit: str) -> Markup:
     ticks = _ticks(scale)
     return join(
         element("line", x1=scale.left, x2=scale.right, y1=y, y2=y, class_="axis"),

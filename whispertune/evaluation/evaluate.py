@@ -57,6 +57,7 @@ class Evaluation:
     split: str = "given"  # dev, test, or given on the command line
     biased_by_selection: bool = False  # these rows also chose the checkpoint
     context: str = "full"  # 30 s, or "fit": cut to what is spoken
+    segments: tuple[Segment, ...] = ()  # of the utterances; none where it was read from a file
 
     def as_json(self) -> dict[str, Any]:
         """The figures under the names that `--json` promises; rates in per cent."""
@@ -160,6 +161,7 @@ def evaluation_of(
         engine=engine,
         problems=tuple(problems),
         context=context,
+        segments=tuple(each.segment for each in found),
     )
 
 

@@ -1,0 +1,125 @@
+"""Several models on the same rows: the verdicts, what is said of rows that some lack, the page and the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from whispertune.cli import main
+from whispertune.data.segments import Segment
+from whispertune.errors import DataError
+from whispertune.evaluation.compare import cells, comparison, heads, page_of, told
+from whispertune.evaluation.evaluate import Evaluation, Hypothesis, evaluation_of
+
+WORDS = ["sol", "måne", "stjärna", "himmel", "hav", "skog", "berg", "dal"]
+
+
+def evaluation(error_share: float, rows: int = 60, seed: int = 0, language: str = "sv", skip: int = -1) -> Evaluation:
+    """Of texts of eight words, of which such a share is wrong."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for row in range(rows):
+        words = [str(word) for word in rng.permutation(WORDS)]
+        wrong = rng.random(len(words)) < error_share
+        text = " ".join("fel" if bad else word for word, bad in zip(words, wrong, strict=True))
+        segment = Segment(f"{row}", Path(f"{row}.wav"), 0.0, 3.0, " ".join(words), language)
+        if row != skip:
+            found.append(Hypothesis(segment, text))
+    return evaluation_of(found, [], 9.0, "ctranslate2", "full")
+
+
+def test_the_verdicts() -> None:
+    same, worse = evaluation(0.3), evaluation(0.6)
+    rows = comparison({"base": evaluation(0.5), "tuned": evaluation(0.1), "same": evaluation(0.5), "worse": worse})
+    assert [row.against_first and row.against_first.verdict for row in rows] == [
+        None,
+        "better",
+        "no difference shown",
+        "worse",
+    ]
+    assert rows[1].as_json()["difference"] < -30
+    assert rows[0].as_json()["verdict"] is None
+    assert rows[0].real_time_factor == pytest.approx(9 / 180)
+    assert comparison({"a": same, "b": evaluation(0.3)})[1].as_json()["p_value"] == 1.0
+
+
+def test_rows_that_one_lacks_count_for_none() -> None:
+    rows = comparison({"a": evaluation(0.2), "b": evaluation(0.1, skip=7)})
+    assert [row.evaluation.scores.rows for row in rows] == [59, 59]
+    assert rows[0].evaluation.audio_seconds == pytest.approx(59 * 3)
+    assert rows[0].real_time_factor == pytest.approx(9 / 180)
+    assert all(each.id != "7" for row in rows for each in row.evaluation.utterances)
+
+
+def test_languages_without_spaces_are_compared_by_characters() -> None:
+    def chinese(wrong: int) -> Evaluation:
+        texts = ["今天天气很好我们去公园"] * 40
+        segments = [Segment(f"{n}", Path("a.wav"), 0.0, 2.0, text, "zh") for n, text in enumerate(texts)]
+        found = [Hypothesis(s, "错" * wrong + s.text[wrong:]) for s in segments]
+        return evaluation_of(found, [], 1.0, "ctranslate2", "full")
+
+    rows = comparison({"a": chinese(3), "b": chinese(1)})
+    against = rows[1].against_first
+    assert against is not None
+    assert against.verdict == "better"
+    assert against.difference == pytest.approx(-100 * 2 / 11)
+    assert "in characters" in told(rows)
+
+
+def test_what_cannot_be_compared() -> None:
+    with pytest.raises(DataError, match="one model alone"):
+        comparison({"a": evaluation(0.1)})
+    with pytest.raises(DataError, match="no row"):
+        comparison({"a": evaluation(0.1, rows=1), "b": evaluation(0.1, rows=2, skip=0)})
+
+
+def test_what_runs_recorded_stands_in_the_table(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "result.json").write_text(json.dumps({"seconds_training": 90.0, "cost": 1.5, "currency": "EUR"}))
+    rows = comparison({"base": evaluation(0.5), str(tmp_path): evaluation(0.1)})
+    titles = heads(rows)
+    assert titles[-2:] == ["minutes of training", "cost"]
+    assert cells(rows[0], titles)[-2:] == ["–", "–"]
+    assert cells(rows[1], titles)[-2:] == ["1.5", "1.50 EUR"]
+    assert rows[1].as_json()["seconds_training"] == 90.0
+    (tmp_path / "result.json").write_text("{")  # a run that was cut short says nothing
+    assert comparison({"base": evaluation(0.5), str(tmp_path): evaluation(0.1)})[1].recorded is None
+
+
+def test_the_page_shows_every_model_and_escapes() -> None:
+    page = page_of(comparison({"a<b>": evaluation(0.5), "tuned": evaluation(0.1)}), "data/<test>")
+    assert "a&lt;b&gt;" in page
+    assert "<b>" not in page
+    assert page.count("<figure") == 2
+    assert "tuned: better than a&lt;b&gt;: −" in page or "tuned: better than a&lt;b&gt;: -" in page
+
+
+def test_the_command(english_read: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "compared.html"
+    models = ["bundled:whisper-tiny.en", "bundled:whisper-base"]
+    options = ["--data", str(english_read), "--language", "en", "--out", str(out), "--json"]
+    assert main(["compare", *models, *options]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [each["model"] for each in found["models"]] == models
+    assert [each["verdict"] for each in found["models"]] == [None, "no difference shown"]  # three clips show nothing
+    assert all(each["real_time_factor"] > 0 and 0 <= each["wer"] < 30 for each in found["models"])
+    assert "bundled:whisper-base" in out.read_text()
+    assert main(["compare", *models, *options[:-1]]) == 0
+    assert "no difference shown" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("models", "says"),
+    [
+        (["bundled:whisper-base", "bundled:whisper-base"], "stands twice"),
+        (["bundled:whisper-base", "no-such"], "no model 'no-such'"),
+    ],
+)
+def test_wrong_names_end_with_2(
+    models: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *models, "--data", str(tmp_path)]) == 2
+    assert says in capsys.readouterr().err
