@@ -24,6 +24,7 @@ ROOMS = {
     "decode": {"decode", "model", "windows", "data"},
     "evaluation": {"evaluation", "drawing", "decode", "score", "model", "windows", "data"},
     "train": {"train", "evaluation", "decode", "score", "model", "windows", "data"},
+    "diagnose": {"diagnose", "drawing", "score", "train", "evaluation", "data"},
     "prepare": {"prepare", "windows", "data"},
     "inspect": {"inspect", "drawing", "train", "evaluation", "decode", "score", "model", "windows", "data"},
 }

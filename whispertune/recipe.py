@@ -91,7 +91,7 @@ class Windows(Table):
     max_tokens: int = Field(220, ge=8, le=220, description="after the prefix; decoders stop near 220")
     max_gap_s: float = Field(5.0, ge=0, description="a longer pause between cues ends a stretch")
     max_lead_s: float = Field(1.0, ge=0, le=1, description="a window starts at most so long before its first cue")
-    fit_share: Share = Field(0.0, description="of the steps show single utterances on a mel cut to what is spoken")
+    fit_share: Share = Field(0.5, description="of the steps show single utterances on a mel cut to what is spoken")
 
 
 class Augment(Table):

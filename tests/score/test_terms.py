@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whispertune.errors import DataError
-from whispertune.score.terms import TermRow, load_terms, score_terms
+from whispertune.score.terms import Near, TermRow, load_terms, score_terms
 
 
 def occurrences(text: str, *terms: str, case_sensitive: bool = False) -> list[int]:
@@ -58,11 +58,60 @@ def test_hits_misses_and_false_insertions() -> None:
         ["lora and Q Laura", "LoRA LoRA", "qlora"],
         ["LoRA", "QLoRA", "Adam"],
     )
-    assert scores.rows == (TermRow("LoRA", 2, 1, 2), TermRow("QLoRA", 2, 1, 0), TermRow("Adam", 0, 0, 0))
+    near = (Near("Q Laura", 100 * 8 / 11),)
+    assert scores.rows == (TermRow("LoRA", 2, 1, 2), TermRow("QLoRA", 2, 1, 0, near), TermRow("Adam", 0, 0, 0))
     assert (scores.terms, scores.occurrences, scores.hits, scores.false_insertions) == (3, 4, 2, 2)
     assert scores.recall == 50.0
     assert scores.precision == 50.0
     assert [row.term for row in scores.wrong] == ["LoRA", "QLoRA"]
+
+
+@pytest.mark.parametrize(
+    ("term", "reference", "hypothesis", "written"),
+    [
+        ("QLoRA", "we tune QLoRA.", "we tune Q Laura.", "Q Laura"),
+        ("QLoRA", "QLoRA it is", "Q Lo Ra, it is", "Q Lo Ra"),
+        ("learning rate", "the learning rate", "the learning great", "learning great"),
+        ("k-means", "by k-means", "by K means", "K means"),
+        ("GPT-4", "ask GPT-4", "ask “GPT-4o”", "GPT-4o"),
+        ("Whispertune", "so Whispertune does", "so whisper tuned does", "whisper tuned"),
+        ("機械学習", "機械学習です", "機会学習です", "機会学習"),
+    ],
+)
+def test_near_what_was_missed(term: str, reference: str, hypothesis: str, written: str) -> None:
+    scores = score_terms([reference], [hypothesis], [term])
+    assert (scores.hits, scores.recall, scores.false_insertions, scores.near) == (0, 0.0, 0, 1)
+    assert scores.rows[0].near[0].written == written
+    assert 70.0 <= scores.rows[0].near[0].similarity <= 100.0
+
+
+@pytest.mark.parametrize(
+    ("terms", "references", "hypotheses"),
+    [
+        (["QLoRA"], ["QLoRA"], ["qlora"]),  # a hit
+        (["QLoRA"], ["QLoRA", "a"], ["a", "Q Laura"]),  # in another utterance
+        (["QLoRA"], ["a"], ["Q Laura"]),  # not said
+        (["Adam"], ["Adam has atoms"], ["item has atoms"]),  # not like it
+        (["lora"], ["lora on a loran"], ["so on a loran"]),  # like it, and said
+        (["lora", "loran"], ["lora"], ["loran"]),  # a term, counted as false insertion
+        (["C"], ["in C"], ["in see"]),
+        (["C"], ["in C"], [""]),
+    ],
+)
+def test_not_near(terms: list[str], references: list[str], hypotheses: list[str]) -> None:
+    assert score_terms(references, hypotheses, terms).near == 0
+
+
+def test_no_word_is_near_twice_and_no_miss_has_two() -> None:
+    assert score_terms(["LoRA and LoRA"], ["Lorar then"], ["LoRA"]).near == 1
+    assert score_terms(["LoRA then"], ["Lorar Lorah"], ["LoRA"]).near == 1
+    rows = score_terms(["Marian met Mariana"], ["Mariann met Maryana"], ["Marian", "Mariana"]).rows
+    assert [[near.written for near in row.near] for row in rows] == [["Mariann"], ["Maryana"]]
+
+
+def test_case_is_near_where_it_counts() -> None:
+    scores = score_terms(["in Swift"], ["in swift"], ["Swift"], case_sensitive=True)
+    assert (scores.hits, scores.rows[0].near) == (0, (Near("swift", 80.0),))
 
 
 def test_no_rate_without_occurrences() -> None:
@@ -90,9 +139,11 @@ def test_balance(pairs: list[tuple[str, str]], terms: list[str]) -> None:
     there, back = score_terms(references, hypotheses, terms), score_terms(hypotheses, references, terms)
     assert there.hits == back.hits
     assert there.occurrences - there.hits == back.false_insertions
+    assert all(len(row.near) <= row.misses for row in there.rows)
     perfect = score_terms(references, references, terms)
     assert perfect.hits == perfect.occurrences == there.occurrences
     assert perfect.wrong == ()
+    assert perfect.near == 0
 
 
 def test_load_terms(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import typer
 
-from whispertune.cli import compare, evaluate, export, find_lr, init, inspect, prepare, train, transcribe
+from whispertune.cli import compare, diagnose, evaluate, export, find_lr, init, inspect, prepare, train, transcribe
 from whispertune.cli.quiet import quieten
 from whispertune.errors import WhispertuneError
 
@@ -36,6 +36,7 @@ app.command("find-lr")(find_lr.find_lr)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("diagnose")(diagnose.diagnose)
 app.command("transcribe")(transcribe.transcribe)
 app.command("export")(export.export)
 

@@ -1,0 +1,67 @@
+"""Family 6: what the base model could do and the tuned one no longer can.
+
+forgetting([Retained("english", base=11.0, tuned=14.2, rows=120)])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from whispertune.diagnose.finding import Change, Figure, Finding, Sure
+
+KEPT: Final = 0.05  # relative: so much worse is taken for kept
+MUCH: Final = 0.25
+LEAST_POINTS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """Base and tuned model on one retention set; WER (or CER) in per cent."""
+
+    name: str
+    base: float
+    tuned: float
+    rows: int
+    shown: bool | None = None  # whether a test shows the difference; None where none was made
+
+
+def forgetting(retained: Sequence[Retained]) -> list[Finding]:
+    """One finding for the sets that became worse; none where all are kept or nothing was measured."""
+    lost = sorted((each for each in retained if _is_lost(each)), key=_worse, reverse=True)
+    if not lost:
+        return []
+    figures = [
+        figure
+        for each in lost
+        for figure in (
+            Figure(f"{each.name}, base", each.base, "%"),
+            Figure(f"{each.name}, tuned", each.tuned, f"% ({100 * _worse(each):+.0f} % relative, {each.rows} rows)"),
+        )
+    ]
+    sure: Sure = "certain" if any(each.shown for each in lost) else "likely"
+    return [
+        Finding(
+            key="forgetting",
+            severity="high" if _worse(lost[0]) > MUCH else "medium",
+            seen=tuple(figures),
+            means=f"fine-tuning forgot: {', '.join(each.name for each in lost)} became worse than "
+            f"{100 * KEPT:.0f} % relative",
+            change=(
+                Change("", "whispertune soften", "weights between base and tuned give much of it back"),
+                Change("data.train", "some rows of what is to be kept", "a tenth of the rows is often enough"),
+                Change("train.learning_rate", "half of it", 'or train.method = "lora", which moves less'),
+            ),
+            sure=sure,
+        )
+    ]
+
+
+def _worse(each: Retained) -> float:
+    """Relative to base."""
+    return (each.tuned - each.base) / max(each.base, LEAST_POINTS)
+
+
+def _is_lost(each: Retained) -> bool:
+    return each.shown is not False and each.tuned - each.base >= LEAST_POINTS and _worse(each) > KEPT

@@ -1,0 +1,148 @@
+"""Family 4: too little variety, and figures that say less than they seem to.
+
+variety(history, predictions, facts, recipe)    # few-speakers, known-speakers, leakage, dev-too-small
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from whispertune.diagnose.finding import Change, Figure, Finding
+from whispertune.diagnose.history import History
+from whispertune.diagnose.predictions import Predictions
+from whispertune.recipe import Recipe
+from whispertune.score.comparison import compare
+from whispertune.score.normalize import leads_with_cer
+
+FEW_SPEAKERS: Final = 5
+LEAKED_SHARE: Final = 0.02  # of the rows of dev
+LONG_TEXT: Final = 15  # letters; shorter ones people say everywhere
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of the rows; None where it is not."""
+
+    train_rows: int | None = None
+    dev_rows: int | None = None
+    train_speakers: frozenset[str] | None = None  # None unless every row names one
+    dev_speakers: frozenset[str] | None = None
+    shared_texts: int | None = None  # rows of dev whose text, of some length, is in train too
+
+
+def variety(
+    history: History | None, predictions: Predictions, facts: Facts, recipe: Recipe | None = None
+) -> list[Finding]:
+    """What is said of the data's breadth, and of claims that it does not carry."""
+    found = [few_speakers(facts), known_speakers(facts), leakage(facts, recipe)]
+    found.append(dev_too_small(predictions) or best_by_luck(history, recipe))
+    return [each for each in found if each is not None]
+
+
+def few_speakers(facts: Facts) -> Finding | None:
+    speakers = facts.train_speakers
+    if not speakers or len(speakers) >= FEW_SPEAKERS:
+        return None
+    return Finding(
+        key="few-speakers",
+        severity="medium",
+        seen=(Figure("speakers in train", len(speakers)), Figure("rows in train", facts.train_rows or 0)),
+        means="train has so few voices that the model may learn them instead of the language",
+        change=(
+            Change("data.train", "rows of other speakers", "even a few minutes of each help"),
+            Change("augment.pitch_semitones", "2.0", "and augment.speed, which make voices differ"),
+        ),
+        sure="likely",
+    )
+
+
+def known_speakers(facts: Facts) -> Finding | None:
+    if not facts.train_speakers or not facts.dev_speakers:
+        return None
+    shared = facts.train_speakers & facts.dev_speakers
+    if shared != facts.dev_speakers:
+        return None
+    return Finding(
+        key="known-speakers",
+        severity="low",
+        seen=(Figure("speakers in dev", len(facts.dev_speakers)), Figure("of them in train too", len(shared))),
+        means="every speaker of dev is in train: the figures are those of known voices, and say little of others",
+        change=(Change("data.test", "rows of speakers who are in no other split", "they say what others can expect"),),
+        sure="certain",
+    )
+
+
+def leakage(facts: Facts, recipe: Recipe | None) -> Finding | None:
+    """The same texts in train and dev, which were not dropped."""
+    if not facts.shared_texts or not facts.dev_rows or facts.shared_texts < LEAKED_SHARE * facts.dev_rows:
+        return None
+    if recipe is not None and recipe.clean.leakage == "drop":
+        return None  # they were taken out of train
+    return Finding(
+        key="leakage",
+        severity="high",
+        seen=(
+            Figure("rows of dev whose text is in train", facts.shared_texts),
+            Figure("rows of dev", facts.dev_rows),
+        ),
+        means="dev asks for texts that were trained on: the figures are too good",
+        change=(Change("clean.leakage", '"drop"', "takes such rows out of train"),),
+        sure="certain",
+    )
+
+
+def dev_too_small(predictions: Predictions) -> Finding | None:
+    """Tuned better than base by a difference that the rows do not show."""
+    ids = {each.id for each in predictions.base} & {each.id for each in predictions.tuned}
+    if len(ids) < 2:
+        return None
+    base = [each for each in predictions.base if each.id in ids]
+    tuned = [each for each in predictions.tuned if each.id in ids]
+    characters = leads_with_cer(predictions.language or "")
+    speakers = [predictions.speakers.get(each.id) for each in base] if predictions.speakers else None
+    found = compare(base, tuned, speakers=speakers, characters=characters)
+    if found.verdict != "no difference shown" or found.difference >= 0:
+        return None
+    low, high = found.interval
+    return Finding(
+        key="dev-too-small",
+        severity="medium",
+        seen=(
+            Figure("rows", found.utterances),
+            Figure("difference to base", round(found.difference, 2), "points"),
+            Figure("95 % interval", f"{low:+.1f} to {high:+.1f}", "points"),
+            Figure("p", round(found.test.p_value, 3)),
+        ),
+        means="the tuned model has fewer errors than base, and it may be luck: these rows show no difference",
+        change=(Change("data.dev", "more rows", "an interval half as wide takes four times as many"),),
+        sure="certain",
+    )
+
+
+def best_by_luck(history: History | None, recipe: Recipe | None) -> Finding | None:
+    """Evaluations that differ by less than their interval: the best of them is not known to be so."""
+    if history is None:
+        return None
+    found = [(rate, each.interval, each.rows) for each, rate in history.measured("wer") if each.interval]
+    if len(found) < 2:
+        return None
+    (least, interval, rows), most = min(found, key=lambda each: each[0]), max(rate for rate, *_ in found)
+    assert interval is not None
+    half = (interval[1] - interval[0]) / 2
+    if most - least >= half or most == least:
+        return None
+    asked = recipe.evaluation.subset if recipe else rows
+    return Finding(
+        key="dev-too-small",
+        severity="low",
+        seen=(
+            Figure("WER from", round(least, 2), "%"),
+            Figure("to", round(most, 2), "% over the run"),
+            Figure("half of the 95 % interval", round(half, 2), "points"),
+            *([Figure("rows", rows)] if rows else []),
+        ),
+        means="all evaluations lie within the interval of the best: which weights are best is not known",
+        change=(Change("evaluation.subset", f"{4 * asked}" if asked else "four times as many", "halves the interval"),),
+        sure="possible",
+    )

@@ -1,0 +1,244 @@
+"""What a run wrote down while it trained: one shape for ours and for transformers' Trainer.
+
+history = read_history(Path("my-run"))                # a run: its metrics.jsonl
+history = read_history(Path("trainer_state.json"))    # transformers' log; a checkpoint folder of it does too
+history.steps[-1].loss, history.evaluations[-1].wer, history.best().step
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Final, Literal
+
+from whispertune.errors import InputError
+from whispertune.train.run import Run, read_lines
+from whispertune.train.watching.observations import Point, Track
+
+TRAINER_STATE: Final = "trainer_state.json"
+METRICS: Final = "metrics.jsonl"
+MOST_SHARE: Final = 2.0
+FIX: Final = f"give a run's folder, or transformers' {TRAINER_STATE}"
+
+Metric = Literal["wer", "cer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One training step, or, of transformers' log, the mean of those since the line before."""
+
+    step: int
+    loss: float | None  # None where it was not finite, and the step skipped
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    alone: bool = False  # a segment a window: losses of a height of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One evaluation of dev; rates in per cent, None where it was not measured."""
+
+    step: int
+    loss: float | None = None
+    wer: float | None = None
+    cer: float | None = None
+    wer_normalized: float | None = None
+    insertions: float | None = None  # per cent of the reference words
+    interval: tuple[float, float] | None = None  # of the WER
+    calibration_error: float | None = None  # per cent, of the tokens, teacher-forced
+    rows: int | None = None
+    weights: str = "live"  # or "average"
+    context: str = "full"  # or "fit": clips cut to what is spoken
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A run's steps and evaluations, each by rising step."""
+
+    steps: tuple[Step, ...]
+    evaluations: tuple[Evaluated, ...]
+    writer: Literal["whispertune", "transformers"] = "whispertune"
+    total_steps: int | None = None
+
+    @property
+    def skipped(self) -> int:
+        """Steps without a finite loss."""
+        return sum(each.loss is None for each in self.steps)
+
+    @property
+    def last_step(self) -> int:
+        return max([0, *(each.step for each in self.steps[-1:]), *(each.step for each in self.evaluations[-1:])])
+
+    @property
+    def peak_rate(self) -> float | None:
+        return max((each.learning_rate for each in self.steps if each.learning_rate is not None), default=None)
+
+    @property
+    def metric(self) -> Metric:
+        """What is generated and counted: WER, or CER where there is nothing else."""
+        return "wer" if any(each.wer is not None for each in self.evaluations) else "cer"
+
+    def measured(self, name: Literal["loss", "wer", "cer"]) -> list[tuple[Evaluated, float]]:
+        """The evaluations of the live weights that have the figure, with it."""
+        live = [each for each in self.evaluations if each.weights == "live"]
+        values = [(each, getattr(each, name)) for each in live]
+        return [(each, value) for each, value in values if value is not None]
+
+    def best(self) -> Evaluated | None:
+        """The evaluation with the lowest WER (or CER), the first of equal ones."""
+        found = self.measured(self.metric)
+        return min(found, key=lambda each: each[1])[0] if found else None
+
+    def losses(self, begin: float = 0.0, end: float = 1.0) -> list[float]:
+        """Finite training losses from one share of the run to another."""
+        first, last = begin * self.last_step, end * self.last_step
+        return [each.loss for each in self.steps if each.loss is not None and first < each.step <= last]
+
+    def height(self, begin: float, end: float) -> float | None:
+        """The middle of the training loss over a part of the run; None where nothing was logged there."""
+        found = self.losses(begin, end)
+        return median(found) if found else None
+
+    def track(self) -> Track:
+        """The steps of the kind there is more of, as the rules of `observations` take them."""
+        kinds = {kind: [each for each in self.steps if each.alone == kind] for kind in (False, True)}
+        track = Track()
+        for each in max(kinds.values(), key=len):
+            if each.loss is not None and each.loss > 0:
+                done = each.step / max(1, self.last_step)
+                norm = math.nan if each.grad_norm is None else each.grad_norm
+                track.add(Point(each.step, done, math.log(each.loss), each.learning_rate or 0.0, norm))
+        return track
+
+
+def read_history(path: Path) -> History:
+    """Read a run, its metrics.jsonl, or what transformers' Trainer wrote.
+
+    Raises:
+        InputError: it is none of them, or nothing is in it.
+    """
+    found = _file(path)
+    history = from_metrics(read_lines(found)) if found.suffix == ".jsonl" else from_trainer_state(_state(found))
+    if not history.steps and not history.evaluations:
+        raise InputError("no step and no evaluation in it", where=str(found), fix=FIX)
+    return history
+
+
+def _file(path: Path) -> Path:
+    if path.is_dir():
+        candidates = [Run(path).metrics, path / TRAINER_STATE, *_checkpoints(path)]
+        found = next((each for each in candidates if each.is_file()), None)
+        if found is None:
+            raise InputError(f"neither {METRICS} nor {TRAINER_STATE} in this folder", where=str(path), fix=FIX)
+        return found
+    if not path.is_file():
+        raise InputError("there is no such file or folder", where=str(path), fix=FIX)
+    return path
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Of a Trainer's output folder, the state of the newest checkpoint first."""
+    found = [each for each in folder.glob(f"checkpoint-*/{TRAINER_STATE}") if each.parent.name[11:].isdecimal()]
+    return sorted(found, key=lambda each: -int(each.parent.name[11:]))
+
+
+def _state(path: Path) -> Sequence[Mapping[str, Any]]:
+    """`log_history` of a trainer_state.json."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        lines = content["log_history"]
+        if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
+            raise TypeError("log_history is no list of tables")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"no log of transformers' Trainer: {error!r}", where=str(path), fix=FIX) from error
+    return lines
+
+
+def from_metrics(lines: Iterable[Mapping[str, Any]]) -> History:
+    """The lines of a metrics.jsonl; of a step that is there twice, the later one."""
+    steps: dict[int, Step] = {}
+    evaluations: dict[tuple[int, str], Evaluated] = {}
+    total = None
+    for line in lines:
+        if not isinstance(line.get("step"), int):
+            continue
+        if line.get("kind") == "step":
+            steps[line["step"]] = _our_step(line)
+            total = line.get("total_steps") or total
+        elif line.get("kind") == "evaluation":
+            found = _our_evaluation(line)
+            evaluations[found.step, found.weights] = found
+    return History(_by_step(steps.values()), tuple(evaluations[key] for key in sorted(evaluations)), total_steps=total)
+
+
+def _our_step(line: Mapping[str, Any]) -> Step:
+    alone = line.get("windows") is not None and line.get("windows") == line.get("segments")
+    return Step(line["step"], _number(line, "loss"), _number(line, "learning_rate"), _number(line, "grad_norm"), alone)
+
+
+def _our_evaluation(line: Mapping[str, Any]) -> Evaluated:
+    interval: Sequence[float] = line.get("wer_interval") or []
+    known = len(interval) == 2
+    return Evaluated(
+        step=line["step"],
+        loss=_number(line, "loss"),
+        wer=_number(line, "wer"),
+        cer=_number(line, "cer"),
+        wer_normalized=_number(line, "wer_normalized"),
+        insertions=_number(line, "insertions"),
+        interval=(float(interval[0]), float(interval[1])) if known else None,
+        calibration_error=_number(line, "calibration_error"),
+        rows=line.get("rows"),
+        weights=line.get("weights", "live"),
+        context=line.get("context", "full"),
+    )
+
+
+def from_trainer_state(lines: Iterable[Mapping[str, Any]]) -> History:
+    """transformers' log_history: training lines have `loss`, those of dev `eval_loss`, `eval_wer`."""
+    steps: dict[int, Step] = {}
+    evaluations: dict[int, Evaluated] = {}
+    for line in lines:
+        step = line.get("step")
+        if not isinstance(step, int):
+            continue
+        if "loss" in line:
+            rate, norm = _number(line, "learning_rate"), _number(line, "grad_norm")
+            steps[step] = Step(step, _number(line, "loss"), rate, norm)
+        elif any(name.startswith("eval_") for name in line):
+            evaluations[step] = Evaluated(
+                step, _number(line, "eval_loss"), _number(line, "eval_wer"), _number(line, "eval_cer")
+            )
+    scaled = _per_cent(list(evaluations.values()))
+    return History(_by_step(steps.values()), scaled, "transformers", max(steps, default=None))
+
+
+def _per_cent(evaluations: Sequence[Evaluated]) -> tuple[Evaluated, ...]:
+    """Some metric functions return shares and some per cent: where none is over 2, they are shares."""
+    rates = [rate for each in evaluations for rate in (each.wer, each.cer) if rate is not None]
+    factor = 100.0 if rates and max(rates) <= MOST_SHARE else 1.0
+    scaled = [
+        replace(
+            each,
+            wer=None if each.wer is None else factor * each.wer,
+            cer=None if each.cer is None else factor * each.cer,
+        )
+        for each in evaluations
+    ]
+    return tuple(sorted(scaled, key=lambda each: each.step))
+
+
+def _by_step(steps: Iterable[Step]) -> tuple[Step, ...]:
+    return tuple(sorted(steps, key=lambda each: each.step))
+
+
+def _number(line: Mapping[str, Any], name: str) -> float | None:
+    """A finite number; Trainer writes NaN, and strings in some versions of its log."""
+    value = line.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None

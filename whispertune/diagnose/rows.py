@@ -1,0 +1,92 @@
+"""What is known of a run's rows: speakers, lengths and texts, read from the sources of its recipe again.
+
+rows = read_rows(recipe)          # empty where the sources lie elsewhere by now, or on the hub
+facts_of(rows).train_speakers
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from whispertune.data.audio import AudioReader
+from whispertune.data.problems import ASKED_FOR
+from whispertune.data.segments import Segment
+from whispertune.data.sources import open_source
+from whispertune.diagnose.findings.variety import LONG_TEXT, Facts
+from whispertune.errors import WhispertuneError
+from whispertune.recipe import Recipe, SourceTable, place_of
+from whispertune.sources_of import source_spec
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of train and of the split that was decoded; none where they cannot be read."""
+
+    train: tuple[Segment, ...] = ()
+    dev: tuple[Segment, ...] = ()
+
+    @property
+    def durations_s(self) -> dict[str, float]:
+        return {each.id: each.duration_s for each in self.dev}
+
+    @property
+    def speakers(self) -> dict[str, str]:
+        return {each.id: each.speaker for each in self.dev if each.speaker}
+
+
+def read_rows(recipe: Recipe) -> Rows:
+    """The rows of the recipe's sources, where all of a split's lie on this machine and are not streamed."""
+    with AudioReader() as reader:
+        return Rows(
+            _read(recipe.data.train, recipe, reader, "data.train"),
+            _read(recipe.data.test, recipe, reader, "data.test") or _read(recipe.data.dev, recipe, reader, "data.dev"),
+        )
+
+
+def _read(tables: Sequence[SourceTable], recipe: Recipe, reader: AudioReader, origin: str) -> tuple[Segment, ...]:
+    places = [place_of(table.source) for table in tables]
+    if any(table.streaming for table in tables) or not all(place and place.exists() for place in places):
+        return ()
+    found: list[Segment] = []
+    for index, table in enumerate(tables):
+        try:
+            spec = source_spec(table, language=recipe.language, task=recipe.task, origin=f"{origin}.{index}")
+            prefix = f"{index}/" if len(tables) > 1 else ""  # as a run names them
+            found += [replace(each, id=prefix + each.id) for each in open_source(spec, reader).segments]
+        except WhispertuneError:  # what has changed since is no reason to say nothing of the rest
+            return ()
+    return tuple(found)
+
+
+def facts_of(rows: Rows) -> Facts:
+    """What is said of them in findings."""
+    texts = {text for each in rows.train if (text := _plain(each.text))}
+    shared = sum(_plain(each.text) in texts for each in rows.dev)
+    return Facts(
+        train_rows=len(rows.train) or None,
+        dev_rows=len(rows.dev) or None,
+        train_speakers=_speakers(rows.train),
+        dev_speakers=_speakers(rows.dev),
+        shared_texts=shared if rows.train and rows.dev else None,
+    )
+
+
+def bad_by_reason(dropped: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """The lines of dropped.jsonl, but for rows that a key of the recipe asked to drop."""
+    reasons = Counter(str(line["reason"]) for line in dropped if line.get("reason"))
+    return {reason: count for reason, count in reasons.items() if reason not in ASKED_FOR}
+
+
+def _speakers(rows: Sequence[Segment]) -> frozenset[str] | None:
+    """None unless every row names one."""
+    named = [each.speaker for each in rows if each.speaker]
+    return frozenset(named) if named and len(named) == len(rows) else None
+
+
+def _plain(text: str) -> str:
+    """Letters and digits alone; nothing of a text that people say everywhere."""
+    plain = "".join(character for character in text.casefold() if character.isalnum())
+    return plain if len(plain) >= LONG_TEXT else ""

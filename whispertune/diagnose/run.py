@@ -1,0 +1,139 @@
+"""The diagnosis of a run: what is known of it is gathered, every family of findings is asked, the worst stands first.
+
+found = diagnose(Path("my-run"))                 # or a trainer_state.json of transformers
+for finding in found.findings: print(finding.means)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from whispertune.diagnose.finding import Finding, sorted_findings
+from whispertune.diagnose.findings.confidence import over_confidence
+from whispertune.diagnose.findings.fitting import fitting
+from whispertune.diagnose.findings.forgetting import Retained, forgetting
+from whispertune.diagnose.findings.labels import labels
+from whispertune.diagnose.findings.mismatch import decoding_unlike_training
+from whispertune.diagnose.findings.outputs import outputs
+from whispertune.diagnose.findings.variety import Facts, variety
+from whispertune.diagnose.history import METRICS, History, read_history
+from whispertune.diagnose.predictions import Predictions
+from whispertune.diagnose.rows import Rows, bad_by_reason, facts_of, read_rows
+from whispertune.languages import code_of
+from whispertune.recipe import Recipe
+from whispertune.recipe_file import load_recipe
+from whispertune.score.wer import read_utterances
+from whispertune.train.run import Run, read_lines
+
+TUNED: Final = ("tuned", "tuned_fit")  # evaluations of the kept weights, the first that is there
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """All that is known of a run; what is missing leaves its findings out."""
+
+    history: History
+    predictions: Predictions = field(default_factory=Predictions)
+    recipe: Recipe | None = None
+    facts: Facts = field(default_factory=Facts)
+    dropped: dict[str, int] = field(default_factory=dict)
+    retained: tuple[Retained, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What a run shows, most important first."""
+
+    name: str
+    material: Material
+    findings: tuple[Finding, ...]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What could not be looked at, in words."""
+        material = self.material
+        parts = {
+            "training losses": bool(material.history.steps),
+            "evaluations of generated text": any(
+                each.wer is not None or each.cer is not None for each in material.history.evaluations
+            ),
+            "dev loss": bool(material.history.measured("loss")),
+            "texts of the tuned model": bool(material.predictions.tuned),
+            "texts of the base model": bool(material.predictions.base),
+            "the recipe": material.recipe is not None,
+            "the rows themselves (speakers, lengths)": material.facts.train_rows is not None,
+            "retention sets": bool(material.retained),
+        }
+        return tuple(name for name, known in parts.items() if not known)
+
+    def as_json(self) -> dict[str, Any]:
+        """Under the names that `diagnose --json` promises."""
+        best = self.material.history.best()
+        return {
+            "run": self.name,
+            "steps": self.material.history.last_step,
+            "best_step": best.step if best else None,
+            "findings": [each.as_json() for each in self.findings],
+            "not_known": list(self.missing),
+        }
+
+
+def diagnose(path: Path, retained: Sequence[Retained] = ()) -> Diagnosis:
+    """Read a run, or a log of transformers' Trainer, and say what it shows.
+
+    Raises:
+        InputError: it is neither, or what is there cannot be read.
+    """
+    material = gather(path, retained)
+    return Diagnosis(str(path), material, findings_of(material))
+
+
+def gather(path: Path, retained: Sequence[Retained] = ()) -> Material:
+    """What a run wrote down; of other logs, the curves alone."""
+    history = read_history(path)
+    run = Run(path.parent if path.name == METRICS else path)
+    if history.writer == "transformers" or not run.resolved_recipe.is_file():
+        return Material(history, retained=tuple(retained))
+    recipe = load_recipe(run.resolved_recipe)
+    rows = read_rows(recipe)
+    dropped = read_lines(run.dropped)
+    return Material(
+        history,
+        _predictions(run, recipe, rows),
+        recipe,
+        facts_of(rows),
+        bad_by_reason(dropped),
+        tuple(retained),
+    )
+
+
+def _predictions(run: Run, recipe: Recipe, rows: Rows) -> Predictions:
+    folder = run.folder / "evaluations"
+    paths = [folder / f"{name}.jsonl" for name in TUNED]
+    tuned = next((read_utterances(path) for path in paths if path.is_file()), [])
+    base = folder / "base.jsonl"
+    return Predictions(
+        tuned=tuple(tuned),
+        base=tuple(read_utterances(base)) if base.is_file() else (),
+        language=code_of(recipe.language) if recipe.language else None,
+        durations_s=rows.durations_s,
+        speakers=rows.speakers,
+    )
+
+
+def findings_of(material: Material) -> tuple[Finding, ...]:
+    """All families, one after the other."""
+    history, predictions, recipe = material.history, material.predictions, material.recipe
+    certainty = over_confidence(history)
+    unlike = decoding_unlike_training(history, predictions, predictions.language)
+    found = [each for each in (certainty, unlike) if each is not None]
+    found += fitting(history, recipe)
+    found += variety(history, predictions, material.facts, recipe)
+    found += outputs(predictions, recipe)
+    found += forgetting(material.retained)
+    rows = (material.facts.train_rows or 0) + (material.facts.dev_rows or 0)
+    found += labels(predictions, material.dropped, rows or None)
+    return sorted_findings(found)
