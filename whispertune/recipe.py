@@ -155,7 +155,7 @@ class Train(Table):
     decay_share: Share = Field(0.2, description="of the steps, at the end, with wsd")
     weight_decay: float = Field(0.01, ge=0, description="on matrices; biases, norms and positions have none")
     max_grad_norm: Positive = 1.0
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1, description="Whisper was trained without: 0.05 doubles its loss at first")
     stochastic_depth: float = Field(0.0, ge=0, lt=1, description="chance that the last layer is skipped, by row")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     language_loss: bool = Field(True, description="train the language token, so that detection finds the language")
