@@ -23,6 +23,7 @@ from whispertune.diagnose.history import Evaluated, History
 from whispertune.diagnose.predictions import Predictions
 from whispertune.diagnose.rows import Rows, facts_of, read_rows
 from whispertune.recipe import Clean, Data, Recipe, SourceTable
+from whispertune.recipe_file import parse_recipe
 from whispertune.score.wer import UtteranceScore, score
 
 MANY = frozenset("abcdefgh")
@@ -108,6 +109,11 @@ def test_evaluations_that_lie_within_their_interval() -> None:
     found = best_by_luck(history(40.0, 38.5, 39.0, half=5.0), None)
     assert found is not None
     assert (found.change[0].key, found.change[0].value) == ("evaluation.subset", "200")
+    data = {"train": [{"source": "a"}], "dev": [{"source": "b"}]}
+    wider = parse_recipe({"model": "m", "language": "sv", "data": data, "evaluation": {"subset": 80}})
+    found = best_by_luck(history(40.0, 38.5, 39.0, half=5.0), wider)
+    assert found is not None
+    assert found.change[0].key == "data.dev"  # all 50 of its rows were decoded already
     assert best_by_luck(history(60.0, 45.0, 39.0, half=5.0), None) is None
     assert best_by_luck(History((), (Evaluated(1, wer=4.0), Evaluated(2, wer=4.1))), None) is None
 

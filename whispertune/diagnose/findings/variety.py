@@ -120,6 +120,14 @@ def dev_too_small(predictions: Predictions) -> Finding | None:
     )
 
 
+def _more_rows(rows: int | None, recipe: Recipe | None) -> Change:
+    """Of dev, where all of it was decoded already, or of what is decoded while training."""
+    asked = recipe.evaluation.subset if recipe else rows
+    if rows and asked and rows < asked:
+        return Change("data.dev", "four times as many rows", "halves the interval; all of dev was decoded")
+    return Change("evaluation.subset", f"{4 * asked}" if asked else "four times as many", "halves the interval")
+
+
 def best_by_luck(history: History | None, recipe: Recipe | None) -> Finding | None:
     """Evaluations that differ by less than their interval: the best of them is not known to be so."""
     if history is None:
@@ -132,7 +140,6 @@ def best_by_luck(history: History | None, recipe: Recipe | None) -> Finding | No
     half = (interval[1] - interval[0]) / 2
     if most - least >= half or most == least:
         return None
-    asked = recipe.evaluation.subset if recipe else rows
     return Finding(
         key="dev-too-small",
         severity="low",
@@ -143,6 +150,6 @@ def best_by_luck(history: History | None, recipe: Recipe | None) -> Finding | No
             *([Figure("rows", rows)] if rows else []),
         ),
         means="all evaluations lie within the interval of the best: which weights are best is not known",
-        change=(Change("evaluation.subset", f"{4 * asked}" if asked else "four times as many", "halves the interval"),),
+        change=(_more_rows(rows, recipe),),
         sure="possible",
     )
