@@ -52,15 +52,23 @@ class Case:
     from_epoch: float = 0.0  # steps that end later count
 
 
+PACKED = {"fit_share": 0.0}
+
 CASES = {
     "short": Case("3 s utterances, full"),
-    "packed": Case("3 s utterances, full, packed windows alone", windows={"fit_share": 0.0}),
+    "packed": Case("3 s utterances, full, packed windows alone", windows=PACKED),
     "fit": Case("3 s utterances, full, cut windows alone", windows={"fit_share": 1.0}),
-    "lora": Case("3 s utterances, LoRA", train={"method": "lora"}),
+    "lora": Case("3 s utterances, LoRA, packed windows", {"method": "lora"}, PACKED),
     "frozen": Case(
-        "3 s utterances, frozen encoder, from the second epoch", {"freeze": ["encoder"]}, epochs=3, from_epoch=1
+        "3 s utterances, frozen encoder, packed windows, from the second epoch",
+        {"freeze": ["encoder"]},
+        PACKED,
+        epochs=3,
+        from_epoch=1,
     ),
-    "uncached": Case("3 s utterances, frozen encoder, nothing kept", {"freeze": ["encoder"], "cache_gb": 0.0}),
+    "uncached": Case(
+        "3 s utterances, frozen encoder, packed windows, nothing kept", {"freeze": ["encoder"], "cache_gb": 0.0}, PACKED
+    ),
     "joined": Case("12 s utterances, full", joined_s=12.0),
 }
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from whispertune.cli.options import Batch, Beams, Context, Engine, Json, Language, Limit, Task
+
 if TYPE_CHECKING:
     from whispertune.evaluation.compare import Compared
 
@@ -15,17 +17,15 @@ if TYPE_CHECKING:
 def compare(
     models: Annotated[list[str], typer.Argument(help="Two or more: runs, folders, hub names. Against the first.")],
     data: Annotated[str, typer.Option(help="A folder with metadata, a manifest, or captioned recordings.")],
-    language: Annotated[str | None, typer.Option(help="What is spoken, for rows that name none.")] = None,
-    task: Annotated[str | None, typer.Option(help="transcribe or translate, for rows that name none.")] = None,
-    engine: Annotated[str, typer.Option(help="ctranslate2 or transformers.")] = "ctranslate2",
-    beams: Annotated[int, typer.Option(min=1, help="Beams of the search.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, help="Clips decoded at once.")] = 8,
-    context: Annotated[
-        str, typer.Option(help="full: 30 s; fit: clips cut to what is spoken; auto: fit where it was trained.")
-    ] = "auto",
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first rows.")] = None,
+    language: Language = None,
+    task: Task = None,
+    engine: Engine = "ctranslate2",
+    beams: Beams = 1,
+    batch: Batch = 8,
+    context: Context = "auto",
+    limit: Limit = None,
     out: Annotated[Path | None, typer.Option(help="Write the table and a plot here, as an HTML page.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+    json: Json = False,
 ) -> None:
     """WER and CER of several models on the same rows, with intervals, and whether the others beat the first.
 

@@ -7,22 +7,22 @@ from typing import Annotated
 
 import typer
 
+from whispertune.cli.options import Batch, Beams, Context, Engine, Json, Language, Limit, Task
+
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A run, folder, hub name, or bundled:whisper-base.")],
     data: Annotated[str, typer.Argument(help="A folder with metadata, a manifest, or captioned recordings.")],
-    language: Annotated[str | None, typer.Option(help="What is spoken, for rows that name none.")] = None,
-    task: Annotated[str | None, typer.Option(help="transcribe or translate, for rows that name none.")] = None,
-    engine: Annotated[str, typer.Option(help="ctranslate2 or transformers.")] = "ctranslate2",
-    beams: Annotated[int, typer.Option(min=1, help="Beams of the search.")] = 1,
-    batch: Annotated[int, typer.Option(min=1, help="Clips decoded at once.")] = 8,
-    context: Annotated[
-        str, typer.Option(help="full: 30 s; fit: clips cut to what is spoken; auto: fit where it was trained.")
-    ] = "auto",
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first rows.")] = None,
+    language: Language = None,
+    task: Task = None,
+    engine: Engine = "ctranslate2",
+    beams: Beams = 1,
+    batch: Batch = 8,
+    context: Context = "auto",
+    limit: Limit = None,
     terms: Annotated[Path | None, typer.Option(help="A line a term: how many of them came out right.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write each utterance and its alignment here, as JSONL.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+    json: Json = False,
 ) -> None:
     """WER and CER of generated text, raw and normalised, with a 95 % interval.
 
