@@ -27,7 +27,7 @@ lint: setup
 
 # A thread for each of several processes: most tests wait for processes of their own.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE KMP_BLOCKTIME=0 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # Both trainings in one run, on data that is not part of the project: make benchmark ARGS="--train DIR --dev DIR"
 benchmark: setup

@@ -16,7 +16,8 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Segment
 from whispertune.decode.engines import Engine, best_device, live_engine, load_live, suppressed_tokens
 from whispertune.errors import AudioError, InputError, VerificationError
-from whispertune.evaluation.evaluate import clip, decode_segments
+from whispertune.evaluation.evaluate import decode_segments
+from whispertune.evaluation.inputs import Source, clip
 from whispertune.model.export import EXPORTERS, check_export
 from whispertune.model.generation import Generation
 from whispertune.model.load import ModelFolder, copy_mark
@@ -164,7 +165,7 @@ def compare(folder: ModelFolder, decode: Decode, clips: Sequence[Segment], tell:
         source, _ = decode_segments(
             _engine(folder),
             clips,
-            reader,
+            Source(reader),
             progress=lambda done, total: tell.evaluating("source by transformers", done, total),
         )
         texts = []
@@ -231,7 +232,7 @@ def _open_transformers(out: Path) -> Decode:
     engine = _engine(ModelFolder(str(out), out))
 
     def decode(segment: Segment, reader: AudioReader) -> str:
-        found, problems = decode_segments(engine, [segment], reader)
+        found, problems = decode_segments(engine, [segment], Source(reader))
         if problems:
             raise AudioError(problems[0].detail, where=problems[0].where)
         return found[0].text

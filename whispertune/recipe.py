@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -28,6 +28,17 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _known_columns(columns: dict[str, str]) -> dict[str, str]:
+    for name in columns:
+        if name not in COLUMNS:
+            near = get_close_matches(name, COLUMNS, n=1)
+            raise ValueError(f"no field {name!r}: {f'did you mean {near[0]!r}' if near else ', '.join(COLUMNS)}")
+    return columns
+
+
+Columns = Annotated[dict[str, str], AfterValidator(_known_columns)]
+
+
 class SourceTable(Table):
     """One source of segments."""
 
@@ -35,22 +46,13 @@ class SourceTable(Table):
     language: str | None = Field(None, description="for rows that name none; else the recipe's language")
     task: Literal["transcribe", "translate"] | None = Field(None, description="for rows that name none")
     target_language: str | None = Field(None, description="of the texts where speech is translated; unset: English")
-    columns: dict[str, str] = Field({}, description='where names differ: { text = "sentence", audio = "clip" }')
+    columns: Columns = Field({}, description='where names differ: { text = "sentence", audio = "clip" }')
     limit_rows: Count | None = Field(None, description="use only the first rows")
     limit_hours: Positive | None = Field(None, description="use only the first hours of speech")
     weight: Positive = Field(1.0, description="how often it is drawn, times what its size gives (train)")
     streaming: bool = Field(False, description="read it as it comes instead of fetching it first (train)")
     count: bool = Field(False, description="read a stream of unknown length through once before, to count its rows")
     outside: bool = Field(False, description="whether paths written in it may leave its folder")
-
-    @field_validator("columns")
-    @classmethod
-    def _known_columns(cls, columns: dict[str, str]) -> dict[str, str]:
-        for name in columns:
-            if name not in COLUMNS:
-                near = get_close_matches(name, COLUMNS, n=1)
-                raise ValueError(f"no field {name!r}: {f'did you mean {near[0]!r}' if near else ', '.join(COLUMNS)}")
-        return columns
 
 
 class Data(Table):
@@ -63,6 +65,34 @@ class Data(Table):
     temperature: float = Field(
         1.0, ge=1, allow_inf_nan=True, description="1: sources by their size; higher: small ones more; inf: evenly"
     )
+
+
+class RetentionTable(Table):
+    """What the base model can do and the tuned one is to keep: another language, another domain, or silence."""
+
+    name: str = Field(pattern=r"^\w[\w .-]*$", description="what figures and files call it")
+    source: str | None = Field(None, description="as in data.train")
+    silence: bool = Field(False, description="instead of a source: clips of silence, hiss and hum, which are made")
+    recordings: bool = Field(False, description="transcribe whole recordings, instead of row by row")
+    language: str | None = Field(None, description="for rows that name none; else the recipe's language")
+    task: Literal["transcribe", "translate"] | None = Field(None, description="for rows that name none")
+    columns: Columns = Field({}, description='where names differ: { text = "sentence", audio = "clip" }')
+    limit_rows: Count | None = Field(None, description="use only the first rows")
+    limit_hours: Positive | None = Field(None, description="use only the first hours of speech")
+    outside: bool = Field(False, description="whether paths written in it may leave its folder")
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> RetentionTable:
+        if (self.source is None) != self.silence:
+            raise ValueError("give a source, or silence = true")
+        if self.silence and self.recordings:
+            raise ValueError("silence is no recordings")
+        return self
+
+    @property
+    def rows(self) -> SourceTable:
+        """Where its rows come from; not of silence."""
+        return SourceTable.model_validate(self.model_dump(exclude={"name", "silence", "recordings"}))
 
 
 class Clean(Table):
@@ -211,8 +241,28 @@ class Evaluation(Table):
         "auto", description="clips on 30 s, or cut to what is spoken; auto: fit while training, where it is trained"
     )
     times: int = Field(4, ge=0, description="evaluations on the dev subset, the last one after the last step")
-    subset: Count = Field(50, description="rows of dev that are decoded while training, always the same")
+    subset: Count | None = Field(
+        None, description="rows of dev that are decoded while training, always the same; unset: as share allows"
+    )
+    share: float = Field(
+        0.15, gt=0, lt=1, description="of the time of training, that evaluations on the way take, at most"
+    )
     verify_clips: int = Field(20, ge=0, description="decoded by transformers too at the start, to check the engine")
+    retention_subset: Count = Field(30, description="rows of each retention set that are decoded while training")
+
+
+class Soften(Table):
+    """What `whispertune soften` tries between the base and the tuned model, and which of it is kept.
+
+    The rule: of those that are better on dev than the base and forget no more than this, the best on dev.
+    """
+
+    lambdas: tuple[Share, ...] = Field(
+        (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), min_length=1, description="shares of the way from base to tuned weights"
+    )
+    max_retention_loss: float = Field(
+        0.05, ge=0, description="errors that a retention set may have more than with the base, relative"
+    )
 
 
 class Checkpoints(Table):
@@ -246,11 +296,13 @@ class Recipe(Table):
     task: Literal["transcribe", "translate"] = "transcribe"
     seed: int = Field(0, ge=0)
     data: Data
+    retention: tuple[RetentionTable, ...] = ()
     clean: Clean = Clean()
     windows: Windows = Windows()
     augment: Augment = Augment()
     train: Train = Train()
     evaluation: Evaluation = Evaluation()
+    soften: Soften = Soften()
     checkpoints: Checkpoints = Checkpoints()
     tracking: Tracking = Tracking()
 
@@ -262,6 +314,13 @@ class Recipe(Table):
             raise ValueError(f"{asked} needs evaluation.times = {least} or more: only what is evaluated is kept")
         if least == 2 and self.train.average_of < 2:
             raise ValueError(f"{asked} needs train.average_of = 2 or more")
+        return self
+
+    @model_validator(mode="after")
+    def _retention_sets_differ_by_name(self) -> Recipe:
+        names = [table.name for table in self.retention]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two retention sets have the same name: {', '.join(names)}")
         return self
 
 

@@ -72,7 +72,8 @@ def _fix(keys: Sequence[str]) -> str | None:
     table = _table(keys[:-1])
     if table is None or not keys or keys[-1] in table.model_fields:
         return table.model_fields[keys[-1]].description if table and keys else None
-    everywhere = dict(_all_keys(Recipe))
+    # Of names that several tables have, the last counts: that of a retention set only where there is no other.
+    everywhere = dict(sorted(_all_keys(Recipe), key=lambda each: not each[1].startswith("retention.")))
     if keys[-1] in everywhere:  # the right name in the wrong table
         return f"did you mean {everywhere[keys[-1]]!r}?"
     near = get_close_matches(keys[-1], table.model_fields, n=1, cutoff=0.5)
@@ -134,10 +135,10 @@ def _override(tree: dict[str, Any], override: str) -> None:
     node: Any = tree
     try:
         for depth, key in enumerate(keys[:-1]):
-            empty: Any = [{}] if keys[0] == "data" and depth == 1 else {}
+            empty: Any = [{}] if (keys[0], depth) in (("data", 1), ("retention", 0)) else {}
             node = node[int(key)] if isinstance(node, list) else node.setdefault(key, empty)
         value = _value(raw)
-        if keys[0] == "data" and keys[-1] == "source":
+        if keys[0] in ("data", "retention") and keys[-1] == "source":
             value = str(value)
         node[int(keys[-1]) if isinstance(node, list) else keys[-1]] = value
     except (IndexError, ValueError, TypeError, AttributeError) as error:
@@ -164,7 +165,7 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
     if isinstance(augment, dict) and isinstance(augment.get("noise"), str):
         augment["noise"] = str((folder / Path(augment["noise"]).expanduser()).resolve())
     data = tree.get("data")
-    for rows in data.values() if isinstance(data, dict) else ():
+    for rows in [*(data.values() if isinstance(data, dict) else ()), tree.get("retention")]:
         for row in rows if isinstance(rows, list) else ():
             if isinstance(row, dict) and isinstance(row.get("source"), str):
                 row["source"] = located(row["source"], lambda path: (folder / path).resolve())

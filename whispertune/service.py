@@ -17,12 +17,13 @@ from whispertune.data.problems import summary
 from whispertune.data.segments import SourceData
 from whispertune.decode.context import choose_context, mark_of
 from whispertune.decode.cues import MAX_LINES, wrap
-from whispertune.decode.engines import open_engine
+from whispertune.decode.engines import best_device, load_live, open_engine
 from whispertune.decode.transcribe import Options, Transcript, open_transcriber
-from whispertune.errors import DataError, InputError
+from whispertune.errors import DataError, InputError, ModelError
 from whispertune.evaluation.compare import Compared, comparison
 from whispertune.evaluation.evaluate import Evaluation
 from whispertune.evaluation.evaluate import evaluate as evaluate_segments
+from whispertune.evaluation.tokens import token_scores
 from whispertune.exporting import ExportReport, enough_clips
 from whispertune.exporting import export as export_folder
 from whispertune.model.generation import Generation
@@ -54,6 +55,30 @@ def read_data(
     return read_sources([table], vocabulary, reader, language=fallback, task=chosen, origin="data")
 
 
+def read_usable(
+    data: str,
+    vocabulary: Vocabulary,
+    generation: Generation,
+    reader: AudioReader,
+    tell: Reporter,
+    *,
+    language: str | None = None,
+    task: str | None = None,
+    limit_rows: int | None = None,
+) -> SourceData:
+    """`read_data`, which tells of the rows that cannot be used.
+
+    Raises:
+        DataError: none of them can.
+    """
+    found = read_data(data, vocabulary, generation, reader, language=language, task=task, limit_rows=limit_rows)
+    if found.problems:
+        tell.say(summary(found, data))
+    if not found.segments:
+        raise DataError("no usable segments", where=data)
+    return found
+
+
 def evaluate_model(  # noqa: PLR0913  # the options of the command
     model: str,
     data: str,
@@ -76,19 +101,10 @@ def evaluate_model(  # noqa: PLR0913  # the options of the command
     opened = open_engine(engine, model)
     chosen = choose_context(context, model, tell.say)
     with AudioReader() as reader:
-        found = read_data(
-            data,
-            opened.vocabulary,
-            opened.generation,
-            reader,
-            language=language,
-            task=task,
-            limit_rows=limit_rows,
+        vocabulary, generation = opened.vocabulary, opened.generation
+        found = read_usable(
+            data, vocabulary, generation, reader, tell, language=language, task=task, limit_rows=limit_rows
         )
-        if found.problems:
-            tell.say(summary(found, data))
-        if not found.segments:
-            raise DataError("no usable segments", where=data)
         evaluation = evaluate_segments(
             opened,
             found.segments,
@@ -111,7 +127,30 @@ def compare_models(models: Sequence[str], data: str, **options: Any) -> tuple[Co
         raise InputError("a model stands twice", where=", ".join(models), fix="name each once")
     for name in models:
         mark_of(name)  # a wrong name is found before anything is decoded
-    return comparison({name: evaluate_model(name, data, **options) for name in models})
+    evaluations = {name: evaluate_model(name, data, **options) for name in models}
+    tell, batch = options.get("reporter") or Reporter(), options.get("batch", 8)
+    losses = {name: _loss(name, found, batch, tell) for name, found in evaluations.items()}
+    return comparison(evaluations, {name: loss for name, loss in losses.items() if loss is not None})
+
+
+def _loss(name: str, evaluation: Evaluation, batch: int, tell: Reporter) -> float | None:
+    """Teacher-forced, of the rows that were decoded; None for weights in integers and rows without texts."""
+    try:
+        live = load_live(find_model(name))
+        live.model.to(best_device())
+        with AudioReader() as reader:
+            found = token_scores(
+                live,
+                evaluation.segments,
+                reader,
+                context="fit" if evaluation.context == "fit" else "full",
+                batch=batch,
+                progress=lambda done, total: tell.working(f"loss of {name}", done, total),
+            )
+    except (ModelError, DataError) as error:
+        tell.say(f"{name}: its loss is not measured: {error.what}")
+        return None
+    return found.loss
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,14 @@ def test_a_zip_bomb_is_left_packed(corpus: Path, monkeypatch: pytest.MonkeyPatch
         (gzip.compress(b'{"audio_filepath": "a.wav", "text": "x", "duration": 1.0}\n'), "neither of cuts nor"),
         (gzip.compress(json.dumps(supervision("a", 0, 1)).encode()), "lacks its recordings"),
     ],
+    ids=[
+        "no gzip",
+        "cut off",
+        "no UTF-8",
+        "empty",
+        "a manifest",
+        "no recordings",
+    ],  # gzip writes the time into its bytes
 )
 def test_files_that_cannot_be_read_are_named(corpus: Path, content: bytes, told: str) -> None:
     path = corpus / "x_supervisions.jsonl.gz"

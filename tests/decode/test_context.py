@@ -17,7 +17,8 @@ from whispertune.decode.context import MARK, Mark, choose_context, mark_of, spok
 from whispertune.decode.engines import live_engine, load_live
 from whispertune.decode.transcribe import Options, open_transcriber
 from whispertune.errors import InputError, ModelError
-from whispertune.evaluation.evaluate import FIT_LEAST_SAMPLES, FIT_STEP_SAMPLES, clip, clip_samples, decode_segments
+from whispertune.evaluation.evaluate import decode_segments
+from whispertune.evaluation.inputs import FIT_LEAST_SAMPLES, FIT_STEP_SAMPLES, Source, clip, clip_samples
 from whispertune.model.export import write_ctranslate2
 from whispertune.model.load import RUN_MARK, ModelFolder
 from whispertune.service import read_data
@@ -77,12 +78,12 @@ def test_real_weights_and_speech_in_both_engines(base: ModelFolder, english_read
     by_both = []
     for kind in ("ctranslate2", "transformers"):
         engine = live_engine(kind, live)
-        found, problems = decode_segments(engine, segments, reader, context="fit")
+        found, problems = decode_segments(engine, segments, Source(reader, "fit"))
         assert not problems
         by_both.append([each.text for each in found])
     assert by_both[0] == by_both[1]
     engine = live_engine("ctranslate2", live)
-    alone = [decode_segments(engine, [each], reader, context="fit")[0][0].text for each in segments]
+    alone = [decode_segments(engine, [each], Source(reader, "fit"))[0][0].text for each in segments]
     assert alone == by_both[0]
     assert all("ask not what your country" in text for text in alone if "Americans" in text)
 
@@ -91,9 +92,9 @@ def test_a_text_does_not_depend_on_the_others(tiny: ModelFolder, noises: Path, r
     """Random weights tell the smallest difference of length: a clip is padded by its own length alone."""
     engine = live_engine("ctranslate2", load_live(tiny))
     segments = read_data(str(noises / "train"), tiny.vocabulary, tiny.generation, reader, language="sv").segments[:8]
-    together, _ = decode_segments(engine, segments, reader, context="fit")
+    together, _ = decode_segments(engine, segments, Source(reader, "fit"))
     for each in together[::3]:
-        assert decode_segments(engine, [each.segment], reader, context="fit")[0][0].text == each.text
+        assert decode_segments(engine, [each.segment], Source(reader, "fit"))[0][0].text == each.text
 
 
 @pytest.mark.parametrize("engine", ["ctranslate2", "transformers"])

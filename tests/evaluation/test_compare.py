@@ -106,6 +106,7 @@ def test_the_command(english_read: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert [each["model"] for each in found["models"]] == models
     assert [each["verdict"] for each in found["models"]] == [None, "no difference shown"]  # three clips show nothing
     assert all(each["real_time_factor"] > 0 and 0 <= each["wer"] < 30 for each in found["models"])
+    assert all(0 < each["loss"] < 2 for each in found["models"])  # teacher-forced
     assert "bundled:whisper-base" in out.read_text()
     assert main(["compare", *models, *options[:-1]]) == 0
     assert "no difference shown" in " ".join(capsys.readouterr().out.split())
@@ -123,3 +124,18 @@ def test_wrong_names_end_with_2(
 ) -> None:
     assert main(["compare", *models, "--data", str(tmp_path)]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_losses_stand_in_the_table_and_judge_nothing() -> None:
+    models = {"base": evaluation(0.5), "tuned": evaluation(0.1), "int8": evaluation(0.1)}
+    rows = comparison(models, losses={"base": 1.25, "tuned": 2.5})
+    assert [row.as_json()["loss"] for row in rows] == [1.25, 2.5, None]
+    titles = heads(rows)
+    at = titles.index("loss, teacher-forced")
+    assert [cells(row, titles)[at] for row in rows] == ["1.250", "2.500", "–"]
+    assert [row.against_first and row.against_first.verdict for row in rows] == [None, "better", "better"]
+    assert "loss, in nats a token" in told(rows)
+    assert "loss, teacher-forced" in page_of(rows, "data/test")
+    without = comparison(models)
+    assert "loss, teacher-forced" not in heads(without)
+    assert "loss" not in told(without)

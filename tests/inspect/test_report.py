@@ -29,9 +29,10 @@ from whispertune.drawing.markup import element
 from whispertune.drawing.page import check_target
 from whispertune.drawing.png import encode_png, palette
 from whispertune.errors import InputError, RecipeError
+from whispertune.evaluation.clips import audio_share, encode, make_clip, spectrogram
 from whispertune.inspect.report import MAKER
 from whispertune.inspect.run import CLIPS_BYTES, Inspection, Options, inspect_data
-from whispertune.inspect.samples import audio_share, choose, encode, make_clip, spectrogram
+from whispertune.inspect.samples import choose
 from whispertune.inspect.sets import parse_columns
 from whispertune.inspect.survey import PackedStep, Survey, read_cleaned, survey
 from whispertune.model.load import ModelFolder

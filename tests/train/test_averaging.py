@@ -254,7 +254,7 @@ def test_on_a_full_disk_a_run_that_is_to_goes_on(tmp_path: Path) -> None:
         with Saver(Run(disk), 2, "continue", said.append).room("weights to average"):
             average.evaluated(3, 1.0, _small())
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
     assert len(said) == 2
     assert all(line.startswith("the disk is full: weights to average could not be written") for line in said)
 

@@ -284,7 +284,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip("nothing can be mounted here: the injected fault below is what is tested")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def saver_of(folder: Path, on_full: Any = "stop", keep: int = 2) -> tuple[Saver, list[str]]:

@@ -25,11 +25,12 @@ from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter
 from whispertune.service import evaluate_model
 from whispertune.train import dev
-from whispertune.train.dev import Alone, DevSet, Ranks, trained_contexts
+from whispertune.train.dev import DevSet, trained_contexts
 from whispertune.train.feeding.dropped import DroppedRows
 from whispertune.train.feeding.splits import TokenCounter, load_splits
 from whispertune.train.keeping.checkpoint import Progress
 from whispertune.train.learning.schedule import Extent
+from whispertune.train.measuring.rows import Alone, Ranks, Rows
 from whispertune.train.run import Run
 from whispertune.train.signals import StopRequest
 from whispertune.windows.pack import Limits
@@ -71,7 +72,8 @@ def open_dev(recipe: Recipe, run: Run, reader: AudioReader, notes: Reporter, ran
     if ranks is None or ranks.rank == 0:
         run.start(recipe, splits.fingerprints())
     dropped = DroppedRows(run.dropped, splits, 0.05, recipe.data.train)
-    return DevSet(recipe, run, splits, folder, reader, notes, StopRequest(), dropped=dropped, ranks=ranks)
+    rows = Rows(run, recipe.evaluation, reader, notes, StopRequest(), ranks)
+    return DevSet(recipe, run, splits, folder, rows, notes, dropped=dropped)
 
 
 @pytest.fixture
@@ -378,7 +380,7 @@ def test_a_stop_on_one_rank_stops_all(tiny: ModelFolder, noises: Path, tmp_path:
     def work(ranks: Threads) -> None:
         with AudioReader() as reader:
             devset = open_dev(recipe(tiny, noises), Run(tmp_path / "run"), reader, Reporter(), ranks)
-            devset.stop.requested = ranks.rank == 1
+            devset.rows.stop.requested = ranks.rank == 1
             with pytest.raises(Interrupted):
                 devset.base()
 

@@ -265,7 +265,7 @@ def small_disk(tmp_path: Path, whole: Run) -> Iterator[Path]:
     if subprocess.run(mount, check=False).returncode:
         pytest.skip("nothing can be mounted here: test_checkpoint.py injects the fault")
     yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 def test_on_a_full_disk_it_stops_keeps_the_checkpoint_before_and_goes_on_where_there_is_room(

@@ -189,3 +189,33 @@ def test_any_packed_window_is_one_the_decoder_can_take(
         text = label(packed, vocabulary, timestamps=False, prompted=False)
         written.append(vocabulary.decode(text.inputs))
     assert sorted(" ".join(written).split()) == sorted(" ".join(each.text for each in chain).split())
+
+
+@pytest.mark.parametrize("which", ["base", "tiny_en"])
+def test_every_word_that_is_a_token_is_written_as_one(which: str, request: pytest.FixtureRequest) -> None:
+    """Some conversions have lost a merge, and with it every word that begins with t."""
+    vocabulary: Vocabulary = request.getfixturevalue(which).vocabulary
+    words = {id_: vocabulary.decode([id_]) for id_ in range(256, vocabulary.end)}
+    words = {id_: word for id_, word in words.items() if word[:1] == " " and word[1:].isalpha()}
+    assert len(words) > 30_000
+    assert {id_: vocabulary.encode(word[1:], "en") for id_, word in words.items()} == {id_: [id_] for id_ in words}
+
+
+def test_openai_s_ids(base: ModelFolder) -> None:
+    for text, ids in (("to the", [281, 264]), ("tomater", [2916, 771]), ("tåg", [256, 1330, 70])):
+        assert base.vocabulary.encode(text, "sv") == ids
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_lost_merge_is_put_back_also_where_it_is_written(base: ModelFolder, tmp_path: Path, as_text: bool) -> None:
+    content = json.loads(base.tokenizer_json)
+    pairs = [each.split(" ") if isinstance(each, str) else each for each in content["model"]["merges"]]
+    lost = [pair for pair in pairs if pair != ["Ġ", "t"]]
+    content["model"]["merges"] = [" ".join(pair) for pair in lost] if as_text else lost
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(content))
+    assert Vocabulary.from_file(path).encode("to the", "sv") == [281, 264]
+    written = complete_tokenizer(path.read_bytes())
+    merges = json.loads(written)["model"]["merges"]
+    assert (merges[0], len(merges)) == (["Ġ", "t"], 50_000)
+    assert complete_tokenizer(written) == written

@@ -13,7 +13,19 @@ from collections.abc import Sequence
 
 import typer
 
-from whispertune.cli import compare, diagnose, evaluate, export, find_lr, init, inspect, prepare, train, transcribe
+from whispertune.cli import (
+    compare,
+    diagnose,
+    evaluate,
+    export,
+    find_lr,
+    init,
+    inspect,
+    prepare,
+    soften,
+    train,
+    transcribe,
+)
 from whispertune.cli.quiet import quieten
 from whispertune.errors import WhispertuneError
 
@@ -37,6 +49,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("diagnose")(diagnose.diagnose)
+app.command("soften")(soften.soften)
 app.command("transcribe")(transcribe.transcribe)
 app.command("export")(export.export)
 

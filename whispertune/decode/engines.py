@@ -42,6 +42,10 @@ class Engine(Protocol):
     generation: Generation
     n_mels: int
 
+    def encode(self, mel: torch.Tensor) -> torch.Tensor | None:
+        """What `decode` takes in place of mels: float32 states, (batch, frames / 2, width); None where it does not."""
+        ...
+
     def decode(self, mel: torch.Tensor, language: str, task: str, beams: int = 1) -> list[str]:
         """Texts of a batch of windows; mel is float32, (batch, n_mels, frames): 3,000, or fewer and an even number."""
         ...
@@ -76,6 +80,16 @@ class CTranslate2Engine:
         self.n_mels = int(whisper.n_mels)
         self.suppress = suppressed_tokens(vocabulary, generation)
 
+    def encode(self, mel: torch.Tensor) -> torch.Tensor | None:
+        import numpy as np
+        import torch
+        from ctranslate2 import StorageView
+
+        if mel.shape[2] // 2 == self.n_mels:  # ctranslate2 would take so many states for a mel
+            return None
+        states = self.whisper.encode(StorageView.from_array(mel.contiguous().cpu().numpy()), to_cpu=True)
+        return torch.from_numpy(np.array(states, dtype=np.float32))
+
     def decode(self, mel: torch.Tensor, language: str, task: str, beams: int = 1) -> list[str]:
         from ctranslate2 import StorageView
 
@@ -106,6 +120,9 @@ class TransformersEngine:
         self.settings.begin_suppress_tokens = list(live.generation.begin_suppress) or None
         self.settings.max_length, self.settings.max_new_tokens = None, MAX_NEW_TOKENS
         self.settings.return_timestamps = False
+
+    def encode(self, mel: torch.Tensor) -> torch.Tensor | None:
+        return None
 
     def decode(self, mel: torch.Tensor, language: str, task: str, beams: int = 1) -> list[str]:
         import torch

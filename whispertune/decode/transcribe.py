@@ -30,6 +30,7 @@ from whispertune.decode.engines import (
     without_padding,
 )
 from whispertune.errors import InputError
+from whispertune.model.formats.transformers import complete_tokenizer
 from whispertune.model.generation import Generation
 from whispertune.model.load import find_model, is_ctranslate2
 from whispertune.windows.features import SAMPLE_RATE_HZ
@@ -89,7 +90,7 @@ def open_transcriber(name: str, options: Options, say: Callable[[str], None] = l
             )
         live = load_live(find_model(name))
         files = live_files(live) | {
-            "tokenizer.json": live.tokenizer_json,
+            "tokenizer.json": complete_tokenizer(live.tokenizer_json),
             "preprocessor_config.json": json.dumps({"feature_size": live.shape.n_mels}).encode(),
         }
         whisper = _faster_whisper(name, options, files=files, compute_type="float32")

@@ -14,7 +14,7 @@ from typing import Any, Final
 from whispertune.diagnose.finding import Finding, sorted_findings
 from whispertune.diagnose.findings.confidence import over_confidence
 from whispertune.diagnose.findings.fitting import fitting
-from whispertune.diagnose.findings.forgetting import Retained, forgetting
+from whispertune.diagnose.findings.forgetting import forgetting
 from whispertune.diagnose.findings.labels import labels
 from whispertune.diagnose.findings.mismatch import decoding_unlike_training
 from whispertune.diagnose.findings.outputs import outputs
@@ -22,6 +22,7 @@ from whispertune.diagnose.findings.variety import Facts, variety
 from whispertune.diagnose.history import METRICS, History, read_history
 from whispertune.diagnose.predictions import Predictions
 from whispertune.diagnose.rows import Rows, bad_by_reason, facts_of, read_rows
+from whispertune.evaluation.retention import Retained, read_retained
 from whispertune.languages import code_of
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import load_recipe
@@ -106,7 +107,7 @@ def gather(path: Path, retained: Sequence[Retained] = ()) -> Material:
         recipe,
         facts_of(rows),
         bad_by_reason(dropped),
-        tuple(retained),
+        tuple(retained) or read_retained(run.folder / "evaluations" / "retention.json"),
     )
 
 

@@ -46,6 +46,7 @@ class Compared:
     evaluation: Evaluation
     against_first: Comparison | None  # None for the first
     recorded: Recorded | None = None  # None for what is no run
+    loss: float | None = None  # teacher-forced, mean nats a token; None where it was not measured
 
     @property
     def real_time_factor(self) -> float:
@@ -58,6 +59,7 @@ class Compared:
             "model": self.name,
             **self.evaluation.as_json(),
             "real_time_factor": round(self.real_time_factor, 4),
+            "loss": self.loss,
             **(_told_json(self.against_first) if self.against_first else {"verdict": None}),
             **({name: getattr(self.recorded, name) for name in Recorded.__slots__} if self.recorded else {}),
         }
@@ -73,10 +75,13 @@ def _told_json(found: Comparison) -> dict[str, Any]:
     }
 
 
-def comparison(evaluations: Mapping[str, Evaluation]) -> tuple[Compared, ...]:
+def comparison(
+    evaluations: Mapping[str, Evaluation], losses: Mapping[str, float] | None = None
+) -> tuple[Compared, ...]:
     """Each against the first, by words, or by characters where the language is written without spaces.
 
-    Rows that a model could not decode are left out for all of them.
+    Rows that a model could not decode are left out for all of them. `losses` are teacher-forced ones of the models
+    that have one, see tokens.py; they are shown and judge nothing.
 
     Raises:
         DataError: fewer than two models, or no row that all of them decoded.
@@ -89,10 +94,11 @@ def comparison(evaluations: Mapping[str, Evaluation]) -> tuple[Compared, ...]:
     (first, base), *others = [(name, _on(found, shared)) for name, found in evaluations.items()]
     by_characters = leads_with_cer(_language(base))
     speakers = [segment.speaker for segment in base.segments]
-    rows = [Compared(first, base, None, recorded(Path(first)))]
+    known = losses or {}
+    rows = [Compared(first, base, None, recorded(Path(first)), known.get(first))]
     for name, found in others:
         against = compare(base.utterances, found.utterances, speakers=speakers, characters=by_characters)
-        rows.append(Compared(name, found, against, recorded(Path(name))))
+        rows.append(Compared(name, found, against, recorded(Path(name)), known.get(name)))
     return tuple(rows)
 
 
@@ -140,7 +146,7 @@ def recorded(run: Path) -> Recorded | None:
 
 
 def heads(rows: Sequence[Compared]) -> list[str]:
-    """The titles of `cells`: what runs recorded only where one did."""
+    """The titles of `cells`: losses only where one was measured, what runs recorded only where one did."""
     titles = ["model", "WER, %", "95 %", "CER, %", "WER norm., %", "time/speech"]
     return titles + [title for title, value in _extras(rows[0]) if any(dict(_extras(row))[title] for row in rows)]
 
@@ -178,6 +184,7 @@ def verdicts(rows: Sequence[Compared]) -> list[str]:
 def _extras(row: Compared) -> list[tuple[str, str]]:
     known = row.recorded or Recorded()
     return [
+        ("loss, teacher-forced", "" if row.loss is None else f"{row.loss:.3f}"),
         ("minutes of training", "" if known.seconds_training is None else f"{known.seconds_training / 60:.1f}"),
         ("cost", "" if known.cost is None else f"{known.cost:.2f} {known.currency or ''}".strip()),
         ("energy, kWh", "" if known.energy_kwh is None else f"{known.energy_kwh:.3g}"),
@@ -190,11 +197,14 @@ def told(rows: Sequence[Compared]) -> str:
     first = rows[0]
     unit = "characters" if leads_with_cer(_language(first.evaluation)) else "words"
     scores, minutes = first.evaluation.scores, first.evaluation.audio_seconds / 60
-    return (
+    said = (
         f"{scores.rows} rows, {minutes:.1f} min of speech; errors are raw; normaliser: {scores.normalizer}. Better or "
         f"worse than {first.name} is said where both the matched pairs (p under 0.05) and the 95 % bootstrap interval "
         f"of the difference in {unit} show it."
     )
+    if all(row.loss is None for row in rows):
+        return said
+    return f"{said} The loss, in nats a token with the right text before it given, has no part in that."
 
 
 def page_of(rows: Sequence[Compared], data: str, on: date | None = None) -> str:

@@ -11,9 +11,8 @@ text does not depend on what else is decoded.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -24,16 +23,13 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Problem, Segment
 from whispertune.decode.context import Context
 from whispertune.decode.engines import Engine
-from whispertune.errors import AudioError, DataError
+from whispertune.errors import DataError
+from whispertune.evaluation.inputs import Change, Clips, Source, clip_samples, clips_at_once
 from whispertune.score.wer import Scores, UtteranceScore, score
-from whispertune.windows.batches import read_whole
-from whispertune.windows.features import SAMPLE_RATE_HZ, WINDOW_SAMPLES, log_mel
-
-FIT_STEP_SAMPLES = SAMPLE_RATE_HZ // 2
-FIT_LEAST_SAMPLES = SAMPLE_RATE_HZ  # shorter speech has silence up to there
-FIT_ROWS = 4  # times as many clips as windows are decoded at once, at most
+from whispertune.windows.features import log_mel
 
 Progress = Callable[[int, int], None]  # (rows done, rows in all)
+Listener = Callable[[Clips], None]  # what was decoded, with the states of the engine's encoder where it tells them
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +38,20 @@ class Hypothesis:
 
     segment: Segment
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherForced:
+    """How sure a model is of the right text, token by token; see evaluation/tokens.py for all of it."""
+
+    loss: float  # mean cross-entropy a token, nats
+    token_accuracy: float  # tokens that were the likeliest, per cent
+    calibration_error: float  # per cent
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> TeacherForced | None:
+        """From an evaluation's JSON; None where it has none."""
+        return cls(*(content[name] for name in cls.__slots__)) if "calibration_error" in content else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,7 @@ class Evaluation:
     biased_by_selection: bool = False  # these rows also chose the checkpoint
     context: str = "full"  # 30 s, or "fit": cut to what is spoken
     segments: tuple[Segment, ...] = ()  # of the utterances; none where it was read from a file
+    teacher_forced: TeacherForced | None = None  # where it was asked for
 
     def as_json(self) -> dict[str, Any]:
         """The figures under the names that `--json` promises; rates in per cent."""
@@ -73,6 +84,7 @@ class Evaluation:
             "biased_by_selection": self.biased_by_selection,
             **asdict(self.scores),
             **intervals,
+            **(asdict(self.teacher_forced) if self.teacher_forced else {}),
         }
 
     def of(self, split: str, *, biased: bool) -> Evaluation:
@@ -83,31 +95,31 @@ class Evaluation:
 def decode_segments(
     engine: Engine,
     segments: Sequence[Segment],
-    reader: AudioReader,
+    source: Source,
     *,
     batch: int = 8,
     beams: int = 1,
-    context: Context = "full",
+    listener: Listener | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Hypothesis], list[Problem]]:
     """Texts of the segments that decode, in the order given, and the others as problems.
 
-    `batch` windows are decoded at once; with context "fit", as many clips as make up their length.
+    `batch` windows are decoded at once; with context "fit", as many clips as make up their length. A `listener` is
+    handed what was decoded, batch by batch.
     """
     texts: dict[str, str] = {}
     problems: list[Problem] = []
     done = 0
-    for chunk in _batches(segments, batch, context):
-        clips, readable = [], []
-        for segment in chunk:
-            try:
-                clips.append(clip(segment, reader, context))
-                readable.append(segment)
-            except AudioError as error:
-                problems.append(Problem(segment.id, "audio does not decode", error.what))
-        if readable:
-            decoded = _decode(engine, clips, readable[0], beams)
-            texts |= {segment.id: text for segment, text in zip(readable, decoded, strict=True)}
+    for chunk in _batches(segments, batch, source.context):
+        clips, unreadable = source.read(chunk, engine.n_mels, engine)
+        problems += unreadable
+        if clips is not None:
+            clips = clips.encoded(engine) if listener else clips
+            first = clips.segments[0]
+            decoded = engine.decode(clips.inputs, first.language, first.task, beams)
+            texts |= {segment.id: text for segment, text in zip(clips.segments, decoded, strict=True)}
+            if listener:
+                listener(clips)
         done += len(chunk)
         if progress:
             progress(done, len(segments))
@@ -122,6 +134,7 @@ def evaluate(
     batch: int = 8,
     beams: int = 1,
     context: Context = "full",
+    change: Change | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Decode the segments and score the texts against their references.
@@ -130,9 +143,8 @@ def evaluate(
         DataError: there are no segments, or none of them decodes.
     """
     start = time.perf_counter()
-    found, problems = decode_segments(
-        engine, segments, reader, batch=batch, beams=beams, context=context, progress=progress
-    )
+    source = Source(reader, context, change)
+    found, problems = decode_segments(engine, segments, source, batch=batch, beams=beams, progress=progress)
     return evaluation_of(found, problems, time.perf_counter() - start, engine.name, context)
 
 
@@ -171,28 +183,14 @@ def _batches(segments: Sequence[Segment], windows: int, context: Context) -> lis
     batches = []
     for (*_, samples), group in groupby(ordered, key=lambda s: (s.language, s.task, clip_samples(s, context))):
         rows = list(group)
-        size = min(FIT_ROWS * windows, windows * WINDOW_SAMPLES // samples)
+        size = clips_at_once(samples, windows)
         batches += [rows[first : first + size] for first in range(0, len(rows), size)]
     return batches
 
 
-def clip_samples(segment: Segment, context: Context) -> int:
-    """How long a segment's clip is."""
-    if context == "full":
-        return WINDOW_SAMPLES
-    steps = math.ceil(round(segment.duration_s * SAMPLE_RATE_HZ) / FIT_STEP_SAMPLES)
-    return min(max(steps * FIT_STEP_SAMPLES, FIT_LEAST_SAMPLES), WINDOW_SAMPLES)
-
-
-def clip(segment: Segment, reader: AudioReader, context: Context = "full") -> np.ndarray:
-    """The segment's audio with silence after it: float32, (480_000,), or with context "fit" as far as it needs."""
-    length = clip_samples(segment, context)
-    samples = read_whole(reader, segment.recording, segment.start_s, segment.end_s)[:length]
-    return np.pad(samples, (0, length - len(samples)))
-
-
-def _decode(engine: Engine, clips: Sequence[np.ndarray], first: Segment, beams: int) -> list[str]:
+def decode_clips(engine: Engine, clips: Sequence[np.ndarray], language: str, task: str, beams: int = 1) -> list[str]:
+    """Texts of clips of one length, silence included."""
     import torch
 
     mel = log_mel(torch.from_numpy(np.stack(clips)), engine.n_mels)
-    return engine.decode(mel, first.language, first.task, beams)
+    return engine.decode(mel, language, task, beams)

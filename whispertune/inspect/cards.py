@@ -9,11 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-from whispertune.data.segments import Segment, name_of
-from whispertune.drawing.markup import Markup, data_uri, element, join
-from whispertune.inspect.samples import CLIP_S, Clip
-
-ALT_CHARACTERS = 60
+from whispertune.drawing.markup import Markup, element
+from whispertune.evaluation.clips import CLIP_S, Clip, place, player
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +35,11 @@ def _card(card: Card) -> Markup:
         element("p", card.why, class_="why") if card.why else None,
         element("p", segment.text, class_="text", dir="auto", lang=segment.language),
         element("p", card.particulars, class_="facts", dir="auto") if card.particulars else None,
-        _sound(clip) if clip.audio else element("p", f"It cannot be played: {clip.trouble}", class_="facts"),
+        player(clip),
         element("p", " · ".join(_facts(card)), class_="facts"),
-        element("p", element("bdi", _place(segment)), class_="facts"),
+        element("p", element("bdi", place(segment)), class_="facts"),
         class_="card",
     )
-
-
-def _sound(clip: Clip) -> Markup:
-    short = clip.segment.text[:ALT_CHARACTERS]
-    seconds = min(clip.segment.duration_s, CLIP_S)
-    player = element(
-        "audio",
-        controls=True,
-        preload="metadata",
-        src=data_uri(clip.kind, clip.audio),
-        aria_label=f"Audio of: {short}",
-    )
-    picture = element(
-        "img",
-        src=data_uri("image/png", clip.spectrogram),
-        alt=f"Spectrogram of {seconds:.1f} s, 0 to 8 kHz: {short}",
-    )
-    ends = f"{seconds:.2f} s"
-    scale = element("figcaption", element("span", "0 s"), element("span", "0 to 8 kHz, mel"), element("span", ends))
-    return join(player, element("figure", picture, scale, class_="spectrogram"))
 
 
 def _facts(card: Card) -> list[str]:
@@ -78,9 +55,3 @@ def _facts(card: Card) -> list[str]:
     if measures is not None and measures.clipped_share:
         facts.append(f"{measures.clipped_share:.1%} clipped")
     return facts
-
-
-def _place(segment: Segment) -> str:
-    spoken = f", {segment.speaker}" if segment.speaker else ""
-    start = f", from {segment.start_s:.2f} s" if segment.start_s else ""
-    return f"{segment.id}{spoken}, in {name_of(segment.recording)}{start}"

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from whispertune.drawing.markup import Markup, element, join
 from whispertune.drawing.page import page
+from whispertune.drawing.tables import table
 from whispertune.inspect.cards import Card, cards
 from whispertune.inspect.figures import figures, hours, kept_share, share
 from whispertune.inspect.numbers import Numbers
 from whispertune.inspect.plots import plots
 from whispertune.inspect.survey import Survey
-from whispertune.inspect.tables import dropped_tables, speaker_table, suspect_table, table, word_table
+from whispertune.inspect.tables import dropped_tables, speaker_table, suspect_table, word_table
 
 if TYPE_CHECKING:
     from whispertune.inspect.suspects import Suspect

@@ -20,10 +20,11 @@ from whispertune.data.segments import Problem, Segment, name_of
 from whispertune.data.table import SegmentTable
 from whispertune.drawing.page import check_target, write_page
 from whispertune.errors import InputError, ModelError
+from whispertune.evaluation.clips import audio_share, make_clip
 from whispertune.inspect.cards import Card
 from whispertune.inspect.numbers import Numbers, count
 from whispertune.inspect.report import MAKER, Section, SuspectSection, render
-from whispertune.inspect.samples import Chosen, audio_share, choose, make_clip
+from whispertune.inspect.samples import Chosen, choose
 from whispertune.inspect.sets import (
     SPLITS,
     is_recipe,

@@ -23,6 +23,7 @@ from whispertune.data.segments import Problem, Segment
 from whispertune.decode.engines import LiveModel, best_device, live_engine, load_live
 from whispertune.errors import DataError
 from whispertune.evaluation.evaluate import decode_segments
+from whispertune.evaluation.inputs import Source
 from whispertune.inspect.losses import Progress, TextLoss, text_losses
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.score.normalize import normalizer_for
@@ -134,7 +135,7 @@ def _decoded(suspects: Sequence[Suspect], live: LiveModel, reader: AudioReader, 
     """The same with what the model writes for their audio; where that agrees with the text, nothing is suspicious."""
     engine = live_engine("ctranslate2", live)
     # All were read a moment ago; one that fails now stays as it is, not decoded.
-    found, _ = decode_segments(engine, [each.segment for each in suspects], reader, progress=progress)
+    found, _ = decode_segments(engine, [each.segment for each in suspects], Source(reader), progress=progress)
     texts = {each.segment.id: each.text for each in found}
     return [_with_decode(each, texts[each.segment.id]) if each.segment.id in texts else each for each in suspects]
 

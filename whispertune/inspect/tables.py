@@ -1,16 +1,17 @@
-"""Tables of the report, each in a box of its own that scrolls where the screen is narrow.
+"""Tables of the report: who speaks, which words cost tokens, the suspects, and what was left out.
 
-table("Rows by reason", ("Reason", "Rows"), [("no text", "12")], classes=("", "number"), id_="reasons")
+speaker_table(numbers, "set-0")
 dropped_tables(data.problems, numbers, "set-0")
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from whispertune.data.segments import Problem
 from whispertune.drawing.markup import Markup, element, join
+from whispertune.drawing.tables import table
 from whispertune.inspect.figures import hours
 from whispertune.inspect.numbers import Numbers
 
@@ -19,35 +20,6 @@ if TYPE_CHECKING:
 
 DROPPED_ROWS = 500  # are listed
 SPEAKERS = 20
-
-
-def table(
-    caption: str,
-    heads: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    classes: Sequence[str],
-    id_: str,
-) -> Markup:
-    """A table whose first column names its rows. `classes` are those of the columns: number, prose, reason, where."""
-    marked = [class_ or None for class_ in classes]
-    head = (element("th", name, scope="col", class_=class_) for name, class_ in zip(heads, marked, strict=True))
-    body = []
-    for row in rows:
-        first, *others = (_cell(text, class_, at) for at, (text, class_) in enumerate(zip(row, marked, strict=True)))
-        body.append(element("tr", first, *others))
-    content = element(
-        "table",
-        element("caption", caption, id=id_),
-        element("thead", element("tr", *head)),
-        element("tbody", *body),
-    )
-    # Whoever has no mouse scrolls with the keys, so the box must take the focus.
-    return element("div", content, class_="scroll", tabindex=0, role="region", aria_labelledby=id_)
-
-
-def _cell(text: str, class_: str | None, at: int) -> Markup:
-    return element("td" if at else "th", text, scope=None if at else "row", class_=class_, dir="auto")
 
 
 def speaker_table(numbers: Numbers, id_: str) -> Markup:

@@ -31,6 +31,7 @@ HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
 OLD_WEIGHTS = ["pytorch_model*.bin", "model.bin"]  # fetched where there are no safetensors: pickled, or CTranslate2's
 OTHERS = ["*/*", "*.fp32-*", "*.fp16.*"]  # checkpoints in folders, and the same weights in other precisions
 RUN_MARK = "run.json"  # a folder with this file is a run; its best weights lie in model/
+CONVERSION = b"2"  # what conversions write: of another one nothing is found in the cache
 MARK = "whispertune.json"  # in a model folder of any format: what it says of itself, see decode/context.py
 
 
@@ -133,7 +134,7 @@ def from_hub(name: str, files: Sequence[str] = HUB_FILES) -> Path:
 def _converted(folder: Path) -> Path:
     with (folder / "model.bin").open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    settings = hashlib.sha256()
+    settings = hashlib.sha256(CONVERSION)
     for name in ("config.json", "generation_config.json", "tokenizer.json", MARK):
         if (folder / name).exists():
             settings.update((folder / name).read_bytes())

@@ -1,6 +1,7 @@
 """Dev while training: the engine is checked once, a fixed subset is decoded at intervals, the best is kept.
 
-dev = DevSet(recipe, run, splits, folder, reader, reporter, stop, dropped=dropped, ranks=ranks)
+rows = Rows(run, recipe.evaluation, reader, reporter, stop, ranks)
+dev = DevSet(recipe, run, splits, folder, rows, reporter, dropped=dropped)
 base = dev.base()                 # the figures before, on all rows of the reporting split
 found = dev.evaluate(model, extent, progress)     # generated text of the live weights; saves them where they are best
 dev.evaluate(model, extent, progress, weights="average")     # the same of averaged ones, which the model has for now
@@ -18,18 +19,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
-from whispertune.data.audio import AudioReader
-from whispertune.data.keyed import keyed_rng
-from whispertune.data.segments import Problem, Segment
+from whispertune.data.segments import Segment
 from whispertune.decode.context import Context, Mark
 from whispertune.decode.engines import Engine, LiveModel, best_device, live_engine, load_live
 from whispertune.errors import ModelError, RecipeError
-from whispertune.evaluation.evaluate import Evaluation, Hypothesis, decode_segments, evaluation_of
-from whispertune.evaluation.evaluate import Progress as Watch
+from whispertune.evaluation.evaluate import Evaluation
+from whispertune.evaluation.retention import RetentionSet, SetChange
 from whispertune.model.formats.transformers import write_folder
 from whispertune.model.generation import tuned_generation
 from whispertune.model.load import ModelFolder
@@ -42,55 +40,19 @@ from whispertune.train.feeding.splits import Splits, with_sources
 from whispertune.train.keeping.checkpoint import Progress
 from whispertune.train.keeping.saving import Saver
 from whispertune.train.learning.schedule import Extent
+from whispertune.train.measuring.rows import Rows
+from whispertune.train.measuring.subset import LEAST_ROWS, Subset, affordable, share_taken
+from whispertune.train.retention import RetentionSets
 from whispertune.train.run import Run
-from whispertune.train.signals import StopRequest
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
-T = TypeVar("T")
-
 ENGINE_TOLERANCE = 0.5  # of WER or CER, in points, between CTranslate2 and transformers on the same clips
-PROOF_CLIPS = 16  # decoded on 30 s too at each evaluation, where clips cut to what is spoken are to select
+PROBE_ROWS = 8  # that are timed, to find out how many the time allows
+PROOF_CLIPS = 16  # decoded both ways at each evaluation, where clips cut to what is spoken are to select
 FIT_DOUBT = 1.25  # so many times the errors on 30 s, and what is measured on cut clips selects nothing
 FIT_TOLERANCE = 1.0  # points by which all rows may be worse cut than on 30 s, where a model may be decoded so
-
-
-class Ranks(Protocol):
-    """The processes that train one model together, as far as evaluations need them; see train/across/ranks.py."""
-
-    @property
-    def rank(self) -> int: ...
-
-    @property
-    def count(self) -> int: ...
-
-    def gather(self, value: T) -> list[T]:
-        """What every rank has, on all of them."""
-        ...
-
-    def together(self, work: Callable[[], T]) -> T:
-        """Each does its own; where it fails on one, it fails on all."""
-        ...
-
-    def on_main(self, work: Callable[[], T]) -> T:
-        """The main one does it, all get what came of it."""
-        ...
-
-
-class Alone:
-    """One process."""
-
-    rank, count = 0, 1
-
-    def gather(self, value: T) -> list[T]:
-        return [value]
-
-    def together(self, work: Callable[[], T]) -> T:
-        return work()
-
-    def on_main(self, work: Callable[[], T]) -> T:
-        return work()
 
 
 class DevSet:
@@ -102,21 +64,17 @@ class DevSet:
         run: Run,
         splits: Splits,
         folder: ModelFolder,
-        reader: AudioReader,
+        rows: Rows,
         tell: Reporter,
-        stop: StopRequest,
         *,
         dropped: DroppedRows,
-        ranks: Ranks | None = None,
+        retention: Sequence[RetentionSet] = (),
     ) -> None:
-        self.ranks = ranks or Alone()
-        self.dropped = dropped
-        self.recipe, self.run, self.folder = recipe, run, folder
-        self.reader, self.tell, self.stop = reader, tell, stop
+        self.rows, self.ranks, self.dropped = rows, rows.ranks, dropped
+        self.recipe, self.run, self.folder, self.tell = recipe, run, folder, tell
         self.saver = Saver(run, recipe.checkpoints.keep, recipe.checkpoints.full_disk, tell.say)
         self.split, self.reported = splits.reporting
-        self.subset = _subset(splits.dev.segments, recipe.evaluation.subset, recipe.seed)
-        self._rows = sha256(repr([(each.id, each.text) for each in self.subset]).encode()).hexdigest()[:12]
+        self.subset = Subset(splits.dev.segments, recipe.evaluation.subset, recipe.seed)
         self.generation = tuned_generation(folder, splits.sample)
         if splits.streams and not recipe.language:  # other languages may come later
             self.generation = self.generation.speaking(None, self.generation.task)
@@ -125,24 +83,28 @@ class DevSet:
         auto = "cer" if leads_with_cer(splits.dev.segments[0].language) else "wer"
         self.metric = auto if best == "auto" else best
         self.contexts = trained_contexts(recipe)  # the last of them decodes while training, as long as it is trusted
+        self.retention = RetentionSets(recipe, retention, rows, self._write)
         self.seconds_before = 0.0  # what measuring the base model took, in this session
         self._best: Evaluation | None = None  # of the weights that are kept, where this session evaluated them
-        self._best_engine: Engine | None = None
+        self._kept: tuple[Engine, LiveModel] | None = None  # them, in memory
 
     def base(self) -> Evaluation:
         """The untouched model on all rows of the reporting split, 30 s each; decoded once a run."""
         known = self.ranks.on_main(lambda: self.run.read_evaluation("base"))
-        if known is not None:
-            self.engine_kind = known.engine
+        self.engine_kind = known.engine if known else self.engine_kind
+        if known is not None and self.retention.known(known.engine):
             return known
-        start = time.perf_counter()
-        live = load_live(self.folder)
-        base = self._evaluate(live_engine(self.engine_kind, live), self.reported, "base model", "full")
-        if not self._engine_agrees(live, base):
-            self.engine_kind = "transformers"
-            base = self._evaluate(_transformers(live), self.reported, "base model, by transformers", "full")
+        start, live = time.perf_counter(), load_live(self.folder)
+        if self.engine_kind == "transformers":
+            live.model.to(best_device())
+        engine = live_engine(self.engine_kind, live)
+        base = known or self.rows.evaluate(engine, self.reported, "base model", "full", live=live)
+        if known is None and not self._engine_agrees(live, base):
+            self.engine_kind, engine = "transformers", _transformers(live)
+            base = self.rows.evaluate(engine, self.reported, "base model, by transformers", "full", live=live)
+        self.retention.base(engine)
         self.seconds_before = time.perf_counter() - start
-        return self._finish("base", base)
+        return known or self._finish("base", base)
 
     def due(self, extent: Extent, progress: Progress) -> bool:
         """Whether an evaluation belongs here: `times` of them, spread evenly, the last at the end."""
@@ -161,10 +123,24 @@ class DevSet:
         `weights` says what they are: "live", or "average" of several.
         """
         start = time.perf_counter()
-        what = "dev after" if weights == "live" else f"{weights} weights on dev after"
-        engine = live_engine(self.engine_kind, self._live(model))
-        evaluation = self._selecting(engine, f"{what} step {progress.step}", progress, prove=weights == "live")
-        value, known = self.value(evaluation), self._best_value(progress, evaluation.context)
+        live = self._live(model)
+        what = ("dev after" if weights == "live" else f"{weights} weights on dev after") + f" step {progress.step}"
+        engine = live_engine(self.engine_kind, live)
+        context = self._context(engine, what, progress, prove=weights == "live")
+        given_up = context == "full" and progress.context == "fit"
+        again = given_up and progress.best_of == self._measured_by(progress, "fit")
+        if given_up:
+            progress.dev_rows = 0  # on 30 s the time allows fewer
+        progress.context = context
+        if weights == "live":
+            self.retention.at(engine, progress.step)
+        self._settle(engine, live, context, extent, progress, besides_s=time.perf_counter() - start)
+        if again:  # values of one context are compared with each other
+            kept = live_engine(self.engine_kind, self._live_best())
+            anew = self.rows.evaluate(kept, self._chosen(progress), "the kept weights, on 30 s", context)
+            self._note_best(anew, self.value(anew), progress)
+        evaluation = self.rows.evaluate(engine, self._chosen(progress), what, context, live=live)
+        value, known = self.value(evaluation), self._best_value(progress, context)
         best = (known is None or value < known) and self._save_model(model, weights)
         if best:
             progress.best_step = progress.step
@@ -177,42 +153,69 @@ class DevSet:
         self.tell.evaluated(f"step {progress.step}" + ("" if weights == "live" else f", {weights} weights"), evaluation)
         return evaluation
 
-    def _selecting(self, engine: Engine, what: str, progress: Progress, *, prove: bool) -> Evaluation:
-        """The subset as quickly as it can be trusted: cut to what is spoken, or from where that failed on, on 30 s."""
+    def _chosen(self, progress: Progress) -> tuple[Segment, ...]:
+        return self.subset.first(self.subset.asked or progress.dev_rows)
+
+    def _settle(
+        self,
+        engine: Engine,
+        live: LiveModel,
+        context: Context,
+        extent: Extent,
+        progress: Progress,
+        *,
+        besides_s: float,
+    ) -> None:
+        """At a run's first evaluation: how many rows each of them has, where the recipe does not say it."""
+        if self.subset.asked or progress.dev_rows:
+            return
+        settings, everything = self.recipe.evaluation, len(self.subset.segments)
+        if everything <= LEAST_ROWS:
+            progress.dev_rows = everything
+            return
+        probe = self.subset.first(PROBE_ROWS)
+        start = time.perf_counter()
+        self.rows.evaluate(engine, probe, "some clips, to see how long they take", context, live=live)
+        row_s = (time.perf_counter() - start) / len(probe)
+        of_weights = 1 if self.recipe.train.average == "none" else 2  # the average is evaluated too
+        times = {"besides_s": of_weights * besides_s, "row_s": of_weights * row_s}
+        times["part_s"] = progress.seconds_training / max(1, progress.parts_evaluated + 1)
+        count = self.ranks.on_main(lambda: min(affordable(settings.share, **times), everything))
+        progress.dev_rows = count
+        self.tell.say(
+            f"{count} of the {everything} rows of dev are decoded at each evaluation, which takes about "
+            f"{100 * share_taken(count, **times):.0f} % of the time (evaluation.share is {100 * settings.share:.0f} %)"
+        )
+
+    def _context(self, engine: Engine, what: str, progress: Progress, *, prove: bool) -> Context:
+        """Cut to what is spoken, which is quicker, as long as it can be trusted; from where it failed on, 30 s."""
         asked = self.recipe.evaluation.context == "fit"  # whoever asks for it has seen it
         context = "full" if progress.context == "full" and not asked else self.contexts[-1]
-        evaluation = self._evaluate(engine, self.subset, what, context)
-        if context == "fit" and prove and not asked and not self._proven(engine, evaluation, what):
-            context = "full"
-            evaluation = self._evaluate(engine, self.subset, f"{what}, on 30 s", context)
-            if self._best_value(progress, "fit") is not None:  # values of one context are compared with each other
-                kept = live_engine(self.engine_kind, self._live_best())
-                anew = self._evaluate(kept, self.subset, "the kept weights, on 30 s", context)
-                self._note_best(anew, self.value(anew), progress)
-        progress.context = context
-        return evaluation
+        doubted = context == "fit" and prove and not asked and not self._proven(engine, what)
+        return "full" if doubted else context
 
     def _best_value(self, progress: Progress, context: str) -> float | None:
         """What is to be beaten; none where it was measured by another metric, in another context or on other rows."""
-        return progress.best_value if progress.best_of in ("", self._measured_by(context)) else None
+        return progress.best_value if progress.best_of in ("", self._measured_by(progress, context)) else None
 
     def _note_best(self, evaluation: Evaluation, value: float, progress: Progress) -> None:
-        progress.best_value, progress.best_of = value, self._measured_by(evaluation.context)
+        progress.best_value, progress.best_of = value, self._measured_by(progress, evaluation.context)
         self._best = evaluation
 
-    def _measured_by(self, context: str) -> str:
-        return f"{self.metric} {context} {self._rows}"
+    def _measured_by(self, progress: Progress, context: str) -> str:
+        rows = self.subset.fingerprint(self.subset.asked or progress.dev_rows)
+        return f"{self.metric} {context} {rows}"
 
-    def _proven(self, engine: Engine, fit: Evaluation, what: str) -> bool:
+    def _proven(self, engine: Engine, what: str) -> bool:
         """Whether some clips are decoded about as well cut to what is spoken as on 30 s."""
-        ids = {each.id for each in fit.utterances[:PROOF_CLIPS]}
-        clips = [segment for segment in self.subset if segment.id in ids]
-        full = self._evaluate(engine, clips, f"{what}, some clips on 30 s", "full")
-        cut, whole = (getattr(self._scores_on(each, ids), self.metric) for each in (fit, full))
-        proven = bool(cut <= FIT_DOUBT * whole + FIT_TOLERANCE)
+        clips = self.subset.first(min(PROOF_CLIPS, self.subset.asked or PROOF_CLIPS))
+        fit = self.rows.evaluate(engine, clips, f"{what}, some clips cut", "fit")
+        full = self.rows.evaluate(engine, clips, f"{what}, some clips on 30 s", "full")
+        cut, whole = (float(getattr(each.scores, self.metric)) for each in (fit, full))
+        proven = cut <= FIT_DOUBT * whole + FIT_TOLERANCE
         if not proven:
             self.tell.say(
-                f"{len(ids)} clips cut to what is spoken: {self.metric} {cut:.1f}; on 30 s: {whole:.1f}; "
+                f"{fit.scores.rows} clips cut to what is spoken: {self.metric} {cut:.1f}; on 30 s: {whole:.1f}; "
                 "so dev is decoded on 30 s from here on"
             )
         return proven
@@ -248,11 +251,26 @@ class DevSet:
         return self._finish("tuned_fit", evaluation)
 
     def _of_best(self, context: Context) -> Evaluation:
-        same_rows = self.split == "dev" and len(self.subset) == len(self.reported)
+        same_rows = self.split == "dev" and self._best is not None and self._best.scores.rows == len(self.reported)
         if same_rows and self._best is not None and self._best.context == context:
             return self._best  # that is what was decoded when they were found to be the best
-        self._best_engine = self._best_engine or live_engine(self.engine_kind, self._live_best())
-        return self._evaluate(self._best_engine, self.reported, f"tuned model, {context}", context)
+        engine, live = self._best_engine()
+        return self.rows.evaluate(engine, self.reported, f"tuned model, {context}", context, live=live)
+
+    def _best_engine(self) -> tuple[Engine, LiveModel]:
+        if self._kept is None:
+            live = self._live_best()
+            self._kept = live_engine(self.engine_kind, live), live
+        return self._kept
+
+    def retained(self, progress: Progress) -> tuple[SetChange, ...]:
+        """What became of the retention sets with the best weights."""
+        if not self.retention.sets:
+            return ()
+        start = time.perf_counter()
+        changes = self.retention.tuned(self._best_engine()[0])
+        progress.seconds_evaluating += time.perf_counter() - start
+        return changes
 
     def best_weights(self) -> str:
         """What is kept: "live" weights as they were after a step, or an "average"."""
@@ -277,48 +295,13 @@ class DevSet:
 
         self.ranks.on_main(on_main)
 
-    def _evaluate(self, engine: Engine, segments: Sequence[Segment], what: str, context: Context) -> Evaluation:
-        start = time.perf_counter()
-        found, problems = self._decode(engine, segments, what, context)
-        return evaluation_of(found, problems, time.perf_counter() - start, engine.name, context).of("dev", biased=False)
-
-    def _decode(
-        self, engine: Engine, segments: Sequence[Segment], what: str, context: Context
-    ) -> tuple[list[Hypothesis], list[Problem]]:
-        """This rank's share of the rows, then all of them together."""
-        settings = self.recipe.evaluation
-        by_length = sorted(segments, key=lambda segment: segment.duration_s)
-        found, problems = self.ranks.together(
-            lambda: decode_segments(
-                engine,
-                by_length[self.ranks.rank :: self.ranks.count],
-                self.reader,
-                batch=settings.batch,
-                beams=settings.beams,
-                context=context,
-                progress=self._watch(what),
-            )
-        )
-        shares = self.ranks.gather(({each.segment.id: each.text for each in found}, problems))
-        texts = {id_: text for share, _ in shares for id_, text in share.items()}
-        everything = [Hypothesis(segment, texts[segment.id]) for segment in segments if segment.id in texts]
-        return everything, [problem for _, share in shares for problem in share]
-
-    def _watch(self, what: str) -> Watch:
-        def progress(done: int, total: int) -> None:
-            self.tell.evaluating(what, done, total)
-            if self.stop.requested:
-                raise self.run.interrupted(what)
-
-        return progress
-
     def _engine_agrees(self, live: LiveModel, base: Evaluation) -> bool:
         """Decode some clips with transformers too; the engine is used where both score the same."""
         ids = {each.id for each in base.utterances[: self.recipe.evaluation.verify_clips]}  # of those that decode
         clips = [segment for segment in self.reported if segment.id in ids]
         if self.engine_kind == "transformers" or not clips:
             return True
-        theirs = self._evaluate(_transformers(live), clips, "the same clips by transformers", "full")
+        theirs = self.rows.evaluate(_transformers(live), clips, "the same clips by transformers", "full")
         both = {each.id for each in theirs.utterances} & {each.id for each in base.utterances}
         here, there = self._scores_on(base, both), self._scores_on(theirs, both)
         metric = "cer" if leads_with_cer(self.reported[0].language) else "wer"
@@ -367,9 +350,3 @@ def trained_contexts(recipe: Recipe) -> tuple[Context, ...]:
 def _transformers(live: LiveModel) -> Engine:
     live.model.to(best_device())
     return live_engine("transformers", live)
-
-
-def _subset(segments: Sequence[Segment], size: int, seed: int) -> tuple[Segment, ...]:
-    """Always the same rows of dev, in their order."""
-    chosen = sorted(keyed_rng(seed, "dev subset").permutation(len(segments))[:size].tolist())
-    return tuple(segments[index] for index in chosen)

@@ -23,7 +23,7 @@ from whispertune.recipe import Recipe
 from whispertune.recipe_file import recipe_tree
 from whispertune.reporting import Reporter
 from whispertune.train.across.ranks import RankFailedError, open_ranks
-from whispertune.train.dev import Alone, DevSet
+from whispertune.train.dev import DevSet
 from whispertune.train.feeding.dropped import DroppedRows
 from whispertune.train.feeding.feed import Feed
 from whispertune.train.feeding.splits import SPLITS
@@ -33,6 +33,7 @@ from whispertune.train.keeping.saving import Saver
 from whispertune.train.keeping.skipped import SkippedSteps
 from whispertune.train.learning.averaging import make_average
 from whispertune.train.learning.schedule import Extent, learning_rate
+from whispertune.train.measuring.rows import Alone, Rows
 from whispertune.train.result import TrainingResult
 from whispertune.train.run import Run, write_json
 from whispertune.train.setup import describe, make_stepper, open_cache, open_model, plan_run, read_data
@@ -97,7 +98,10 @@ def fine_tune(
         # --- the figures before --------------------------------------------------------------------------------
         decoding = Alone() if ranks.sharded else ranks  # of shards the main rank alone has the whole model
         measured = ranks.on_main if ranks.sharded else ranks.together
-        dev = DevSet(recipe, run, splits, data.folder, reader, tell, stop, dropped=dropped, ranks=decoding)
+        rows = Rows(
+            run, recipe.evaluation, reader, tell, stop, decoding, precision=ranks.precision, states=model.encoder_frozen
+        )
+        dev = DevSet(recipe, run, splits, data.folder, rows, tell, dropped=dropped, retention=data.retention)
         base = measured(dev.base)
 
         # --- all that trains it, on its device and all ranks; where the run goes on, as it was -------------------
@@ -202,6 +206,7 @@ def fine_tune(
         # --- the figures after, from the weights that were kept ---------------------------------------------------
         tuned = measured(partial(dev.tuned, whisper_of(wrapped), progress))
         tuned_fit = measured(partial(dev.tuned_fit, tuned, progress))
+        retention = measured(partial(dev.retained, progress))
         footprint = meter.stop()
     result = TrainingResult(
         run=run,
@@ -222,6 +227,7 @@ def fine_tune(
         base=base,
         tuned=tuned,
         tuned_fit=tuned_fit,
+        retention=retention,
     )
     if ranks.main:
         with saver.room("result.json", must=True):

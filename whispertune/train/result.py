@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whispertune.evaluation.evaluate import Evaluation
+from whispertune.evaluation.retention import SetChange
 from whispertune.reporting import StepReport
 from whispertune.train.feeding.splits import Splits
 from whispertune.train.keeping.checkpoint import Progress
@@ -43,6 +44,7 @@ class TrainingResult:
     base: Evaluation
     tuned: Evaluation
     tuned_fit: Evaluation | None = None  # on clips cut to what is spoken, where that was trained
+    retention: tuple[SetChange, ...] = ()  # what became of the retention sets
 
     def as_json(self) -> dict[str, Any]:
         """The figures under the names that `train --json` promises."""
@@ -65,6 +67,7 @@ class TrainingResult:
             "base": self.base.as_json(),
             "tuned": self.tuned.as_json(),
             **({"tuned_fit": self.tuned_fit.as_json()} if self.tuned_fit else {}),
+            **({"retention": [each.as_json() for each in self.retention]} if self.retention else {}),
         }
 
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from whispertune.errors import InputError, Interrupted, TrainingError, WhispertuneError
-from whispertune.evaluation.evaluate import Evaluation
+from whispertune.evaluation.evaluate import Evaluation, TeacherForced
 from whispertune.files import replace_text
 from whispertune.model.load import RUN_MARK
 from whispertune.recipe import Recipe
@@ -197,7 +197,7 @@ class Run:
 
     def rewind_metrics(self, step: int, evaluated_step: int) -> None:
         """Drop the lines that a resumed run will write again, in metrics.jsonl and skipped.jsonl."""
-        limits = {"evaluation": evaluated_step}
+        limits = {"evaluation": evaluated_step, "retention": evaluated_step}
         for path in (self.metrics, self.skipped):
             lines = read_lines(path)
             kept = [line for line in lines if line.get("step", 0) <= limits.get(line.get("kind", ""), step)]
@@ -235,6 +235,7 @@ class Run:
             split=content["split"],
             context=content.get("context", "full"),
             biased_by_selection=content["biased_by_selection"],
+            teacher_forced=TeacherForced.read(content),
         )
 
     def save_evaluation(self, name: str, evaluation: Evaluation) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from whispertune.data.audio import AudioReader
 from whispertune.data.keyed import keyed_rng
 from whispertune.data.problems import summary
+from whispertune.evaluation.retention import RetentionSet
 from whispertune.model.adapters import AdapterSettings
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.model.loss import SummedLoss
@@ -33,6 +34,7 @@ from whispertune.train.learning.micro import CPU_WINDOWS, CudaMemory, MicroBatch
 from whispertune.train.learning.optimizers import make_optimizer
 from whispertune.train.learning.schedule import Extent, default_learning_rate
 from whispertune.train.result import COUNTED_SEGMENTS, told_at_the_start
+from whispertune.train.retention import load_retention
 from whispertune.train.states.frozen import FrozenPrefix, StateCache, needed_bytes, states_folder, weights_key
 from whispertune.train.states.state_files import prune
 from whispertune.train.step import Stepper
@@ -57,6 +59,7 @@ class Data:
     limits: Limits
     count_tokens: TokenCounter
     augment: Augmenter
+    retention: tuple[RetentionSet, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class Model:
     peak: float  # the highest learning rate
     fixed: bool  # the same windows in every epoch: what the frozen beginning of the encoder gives is the same each time
     keeps_states: bool  # and it is kept
+    encoder_frozen: bool  # all of it: what it gives of dev is the same in every evaluation
 
 
 def read_data(recipe: Recipe, reader: AudioReader, ranks: Ranks, tell: Reporter) -> Data:
@@ -84,7 +88,8 @@ def read_data(recipe: Recipe, reader: AudioReader, ranks: Ranks, tell: Reporter)
     limits = Limits(recipe.windows.max_tokens, recipe.windows.max_gap_s, recipe.windows.max_lead_s)
     count_tokens = TokenCounter(folder.vocabulary)
     splits = ranks.together(lambda: load_splits(recipe, folder.vocabulary, reader, count_tokens, limits, tell.working))
-    return Data(folder, splits, limits, count_tokens, augment)
+    retention = ranks.together(lambda: load_retention(recipe, folder.vocabulary, reader))
+    return Data(folder, splits, limits, count_tokens, augment, retention)
 
 
 def open_model(recipe: Recipe, data: Data, ranks: Ranks) -> Model:
@@ -112,7 +117,16 @@ def open_model(recipe: Recipe, data: Data, ranks: Ranks) -> Model:
     peak = settings.learning_rate or default_learning_rate(data.folder.shape.width, settings.method)
     same_each_time = not (data.augment.active or data.splits.streams)
     fixed = bool(parameters.frozen_prefix and settings.cache_gb and same_each_time)  # however many ranks there are
-    return Model(whisper, module, parameters, peak, fixed, keeps_states=fixed and not ranks.sharded)
+    whole = parameters.frozen_prefix > len(whisper.model.encoder.layers)
+    return Model(
+        whisper,
+        module,
+        parameters,
+        peak,
+        fixed,
+        keeps_states=fixed and not ranks.sharded,
+        encoder_frozen=whole and settings.base_bits is None,  # in few bits it is not the base model's
+    )
 
 
 def _choice(settings: Train) -> Choice:
@@ -138,7 +152,7 @@ def describe(recipe: Recipe, data: Data, model: Model, extent: Extent) -> list[s
     if splits.parts:
         windows = round(count_windows(recipe, splits, data.limits, data.count_tokens, COUNTED_SEGMENTS))
     problems = [summary(getattr(splits, name), name) for name in SPLITS if getattr(splits, name).problems]
-    notes = (*splits.notes, *data.augment.notes)
+    notes = (*splits.notes, *data.augment.notes, *(note for each in data.retention for note in each.notes))
     return [*notes, *problems, told_at_the_start(splits, windows, extent), model.parameters.told]
 
 

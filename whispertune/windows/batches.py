@@ -206,19 +206,24 @@ def collate(windows: Sequence[LoadedWindow], n_mels: int, pad: int, device: str 
 
     All have audio, padded with silence to the longest, or all have states of one length.
     """
-    import torch
-
-    length = max(len(window.labels.inputs) for window in windows)
-    inputs = torch.full((len(windows), length), pad, dtype=torch.long)
-    targets = torch.full((len(windows), length), IGNORE, dtype=torch.long)
-    for row, window in enumerate(windows):
-        size = len(window.labels.inputs)
-        inputs[row, :size] = torch.tensor(window.labels.inputs)
-        targets[row, :size] = torch.tensor(window.labels.targets)
+    inputs, targets = collate_labels([window.labels for window in windows], pad, device)
     states, mel = _states(windows, device), None
     if states is None:
         mel = _mel(windows, n_mels, device)
-    return Batch(mel, inputs.to(device), targets.to(device), states)
+    return Batch(mel, inputs, targets, states)
+
+
+def collate_labels(labels: Sequence[Labels], pad: int, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs, padded with `pad`, and targets, padded with IGNORE: int64, (rows, tokens) both."""
+    import torch
+
+    length = max(len(each.inputs) for each in labels)
+    inputs = torch.full((len(labels), length), pad, dtype=torch.long)
+    targets = torch.full((len(labels), length), IGNORE, dtype=torch.long)
+    for row, each in enumerate(labels):
+        inputs[row, : len(each.inputs)] = torch.tensor(each.inputs)
+        targets[row, : len(each.targets)] = torch.tensor(each.targets)
+    return inputs.to(device), targets.to(device)
 
 
 def _states(windows: Sequence[LoadedWindow], device: str) -> torch.Tensor | None:

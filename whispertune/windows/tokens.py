@@ -27,9 +27,24 @@ N_TIMESTAMPS = 1501  # 0.00 to 30.00
 TASKS = ("transcribe", "translate")
 
 
+FIRST_MERGE = ["Ġ", "t"]  # " t": the space stands for itself as Ġ
+
+
 def is_timestamp(token: str) -> bool:
     """Whether a token's name reads `<|12.34|>`."""
     return token.startswith("<|") and token.endswith("|>") and token[2:-2].replace(".", "", 1).isdigit()
+
+
+def with_all_merges(content: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer.json's content with the merge of its first token of two characters, which some conversions lost.
+
+    OpenAI's ranks begin with " t". Without that merge, " the" is written in two tokens where Whisper has one.
+    """
+    model = content["model"]
+    merges = [each.split(" ") if isinstance(each, str) else each for each in model["merges"]]
+    known = {first + second for first, second in merges}
+    lost = [FIRST_MERGE] if "".join(FIRST_MERGE) in model["vocab"] and "".join(FIRST_MERGE) not in known else []
+    return content | {"model": model | {"merges": [*lost, *merges]}}
 
 
 @dataclass(frozen=True)
@@ -49,9 +64,9 @@ class Vocabulary:
         from tokenizers import Tokenizer
 
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = with_all_merges(json.loads(path.read_text(encoding="utf-8")))
             added = {entry["content"]: int(entry["id"]) for entry in content["added_tokens"]}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(
                 "no readable tokenizer", where=str(path), fix="the folder needs Whisper's tokenizer.json"
             ) from error

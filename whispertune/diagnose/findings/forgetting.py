@@ -6,25 +6,13 @@ forgetting([Retained("english", base=11.0, tuned=14.2, rows=120)])
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from whispertune.diagnose.finding import Change, Figure, Finding, Sure
+from whispertune.evaluation.retention import LEAST_POINTS, Retained, relative_change
 
 KEPT: Final = 0.05  # relative: so much worse is taken for kept
 MUCH: Final = 0.25
-LEAST_POINTS: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Retained:
-    """Base and tuned model on one retention set; WER (or CER) in per cent."""
-
-    name: str
-    base: float
-    tuned: float
-    rows: int
-    shown: bool | None = None  # whether a test shows the difference; None where none was made
 
 
 def forgetting(retained: Sequence[Retained]) -> list[Finding]:
@@ -60,7 +48,7 @@ def forgetting(retained: Sequence[Retained]) -> list[Finding]:
 
 def _worse(each: Retained) -> float:
     """Relative to base."""
-    return (each.tuned - each.base) / max(each.base, LEAST_POINTS)
+    return relative_change(each.base, each.tuned)
 
 
 def _is_lost(each: Retained) -> bool:

@@ -122,10 +122,11 @@ def dev_too_small(predictions: Predictions) -> Finding | None:
 
 def _more_rows(rows: int | None, recipe: Recipe | None) -> Change:
     """Of dev, where all of it was decoded already, or of what is decoded while training."""
-    asked = recipe.evaluation.subset if recipe else rows
+    asked = (recipe.evaluation.subset if recipe else None) or rows
     if rows and asked and rows < asked:
         return Change("data.dev", "four times as many rows", "halves the interval; all of dev was decoded")
-    return Change("evaluation.subset", f"{4 * asked}" if asked else "four times as many", "halves the interval")
+    why = "halves the interval; evaluations then take longer, which evaluation.share bounds where no subset is given"
+    return Change("evaluation.subset", f"{4 * asked}" if asked else "four times as many", why)
 
 
 def best_by_luck(history: History | None, recipe: Recipe | None) -> Finding | None:

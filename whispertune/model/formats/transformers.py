@@ -19,7 +19,7 @@ import numpy as np
 
 from whispertune.errors import ModelError
 from whispertune.model.generation import MAX_LENGTH, Generation, generation_values, write_generation
-from whispertune.windows.tokens import N_TIMESTAMPS, TIMESTAMP_STEP_S, Vocabulary
+from whispertune.windows.tokens import N_TIMESTAMPS, TIMESTAMP_STEP_S, Vocabulary, with_all_merges
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
@@ -106,8 +106,8 @@ def config_for(shape: Shape, vocabulary: Vocabulary) -> Any:
 
 
 def complete_tokenizer(tokenizer_json: bytes) -> bytes:
-    """The tokenizer with its timestamp tokens, which conversions often leave out, and without limits to its texts."""
-    content = json.loads(tokenizer_json)
+    """The tokenizer with what conversions often leave out, timestamps and a merge, and without limits to its texts."""
+    content = with_all_merges(json.loads(tokenizer_json))
     content["truncation"] = content["padding"] = None
     added = content["added_tokens"]
     present = {entry["content"]: entry["id"] for entry in added}

@@ -22,6 +22,10 @@ FREE: Final = (
     "checkpoints.every_steps",
     "checkpoints.full_disk",
     "evaluation.batch",
+    "evaluation.share",  # how many rows that comes to was found out at the first evaluation
+    "evaluation.retention_subset",
+    "retention*",
+    "soften.*",
     "train.micro_windows",
     CACHE,
     "train.max_skipped_steps",

@@ -56,6 +56,7 @@ class Progress:
     best_value: float | None = None  # of the metric that selects, per cent
     best_of: str = ""  # what it was measured by: metric, context and rows
     context: str = ""  # on which dev is decoded, "fit" or "full"; none before the first evaluation
+    dev_rows: int = 0  # that each evaluation decodes, where that was found out; 0 before the first
     segments: int = 0  # drawn for training so far
     speech_seconds: float = 0.0
     seconds_training: float = 0.0

@@ -110,6 +110,7 @@ class Trackers:
             "deletions": scores.deletions,
             "insertions": scores.insertions,
             "seconds": evaluation.seconds,
+            **(asdict(evaluation.teacher_forced) if evaluation.teacher_forced else {}),
         }
         self._log({f"{what}/{name}": value for name, value in rates.items()}, step)
 

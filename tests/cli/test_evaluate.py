@@ -1,0 +1,208 @@
+"""`whispertune evaluate` with everything it can be asked for, on real speech, real models and a random one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from whispertune.cli import main
+from whispertune.cli.evaluate import print_examination
+from whispertune.data.captions import Cue, write_captions
+from whispertune.evaluation.examination import Examination
+from whispertune.model.load import ModelFolder
+from whispertune.score.wer import read_utterances
+from whispertune.scoring import Decoding, Wanted, examine_model
+from whispertune.service import compare_models
+
+PAUSE_S = 1.5
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    """What `evaluate --json` prints."""
+    assert main(["evaluate", *map(str, arguments), "--json"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found
+
+
+@pytest.fixture(scope="module")
+def run(tiny: ModelFolder, noises: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a run looks like whose model is the random one, tuned from the same."""
+    folder = tmp_path_factory.mktemp("run")
+    shutil.copytree(tiny.path, folder / "model")
+    (folder / "run.json").write_text("{}")
+    recipe = f'model = "{tiny.path.as_posix()}"\n[[data.train]]\nsource = "{(noises / "train").as_posix()}"\n'
+    (folder / "resolved.toml").write_text(recipe)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def talk(english_read: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two clips of read English as one recording, with its captions."""
+    folder = tmp_path_factory.mktemp("talks")
+    rows = [json.loads(line) for line in (english_read / "metadata.jsonl").read_text().splitlines()][1:]
+    pause = np.zeros(round(PAUSE_S * 16_000), dtype=np.float32)
+    audio, cues, at_s = [pause], [], PAUSE_S
+    for row in rows:
+        samples, rate = soundfile.read(english_read / row["file_name"], dtype="float32")
+        assert rate == 16_000
+        cues.append(Cue(at_s, at_s + len(samples) / rate, row["text"]))
+        audio += [samples, pause]
+        at_s = cues[-1].end_s + PAUSE_S
+    soundfile.write(folder / "talk.flac", np.concatenate(audio), 16_000)
+    write_captions(folder / "talk.en.vtt", cues, "en")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def asked_for(run: Path, noises: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Examination, str]:
+    """All that can be asked for of the rows of a set, once, and the report."""
+    wanted = Wanted(terms=("noise", "QLoRA"), tokens=True, silence=True, noise_db=(20.0, 10.0), noise_from="babble")
+    report = tmp_path_factory.mktemp("report") / "report.html"
+    how = Decoding(language="sv", context="fit")  # which costs less
+    found = examine_model(str(run), str(noises / "dev"), how, wanted, report=report)
+    return found, report.read_text(encoding="utf-8")
+
+
+def test_all_that_can_be_asked_for(asked_for: tuple[Examination, str], run: Path, tiny: ModelFolder) -> None:
+    found = json.loads(json.dumps(asked_for[0].as_json()))
+    assert found["rows"] == 3
+    assert found["base"]["model"] == str(tiny.path)  # that of the run, unasked
+    assert found["base"]["wer"] == found["wer"]  # the same weights
+    conditions = ["clean", "babble 20 dB", "babble 10 dB", "telephone"]
+    assert [each["condition"] for each in found["noise"]] == conditions * 2
+    assert [each["model"] for each in found["noise"]] == [str(tiny.path)] * 4 + [str(run)] * 4
+    assert found["noise"][4]["wer"] == found["wer"]
+    assert found["tokens"]["measured"] == "teacher-forced"
+    assert found["silence"]["clips"] > 10
+    assert found["terms_recall"] == 0.0
+    assert {"terms_precision", "terms_false_insertions", "terms_near"} <= found.keys()
+    assert {each["attribute"] for each in found["slices"]} >= {"level", "speech rate"}
+    assert found["peak_memory_mb"] > 50
+
+
+def test_the_report_has_it_all(asked_for: tuple[Examination, str]) -> None:
+    _, text = asked_for
+    assert all(f'id="{part}"' in text for part in ("rates", "terms", "tokens", "noise", "silence", "worst"))
+    assert text.count("<audio ") == 3
+
+
+def test_the_same_in_words(asked_for: tuple[Examination, str], capsys: pytest.CaptureFixture[str]) -> None:
+    print_examination(asked_for[0])
+    printed = capsys.readouterr().out
+    for part in ("WER raw", "s of decoding a second of audio", "teacher-forced: loss", "on silence: text on"):
+        assert part in printed
+    assert "terms: 0 of 3 right (0.0 %)" in printed
+    assert "babble" in printed
+
+
+def test_without_more_nothing_more_is_decoded(
+    run: Path, noises: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, report, names = tmp_path / "out.jsonl", tmp_path / "report.html", tmp_path / "names.txt"
+    names.write_text("noise\n")
+    options = ("--language", "sv", "--out", out, "--report", report, "--entities", names)
+    found = asked(capsys, run, noises / "dev", *options)
+    assert (found["entities"]["tagger"], found["entities"]["entities"]) == ("names.txt", 3)
+    assert len(read_utterances(out)) == found["rows"] == 3
+    assert 'id="noise"' not in report.read_text(encoding="utf-8")
+    assert not found.keys() & {"meaning", "base", "tokens", "noise", "silence", "cues", "terms_recall", "bleu"}
+    assert {"slices", "hallucination", "confusions", "real_time_factor", "peak_memory_mb"} <= found.keys()
+
+
+def test_a_base_whose_weights_are_gone_stands_beside_nothing(
+    run: Path, noises: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = tmp_path / "run"
+    shutil.copytree(run, moved)
+    recipe = (run / "resolved.toml").read_text().partition("\n")[2]
+    (moved / "resolved.toml").write_text(f'model = "no-such-model"\n{recipe}')
+    assert main(["evaluate", str(moved), str(noises / "dev"), "--language", "sv", "--noise", "5", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert "its base model cannot be had" in printed.err
+    assert "base" not in json.loads(printed.out.splitlines()[-1])
+
+
+def test_translations_are_scored_as_such(run: Path, noises: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = asked(capsys, run, noises / "dev", "--language", "sv", "--task", "translate")
+    assert 0 <= found["bleu"] <= found["chrf"] < 100
+    assert found["bleu_signature"].startswith("nrefs:1")
+
+
+def test_whole_recordings(talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "report.html"
+    wanted = Wanted(recordings=True, tokens=True)
+    examined = examine_model("bundled:whisper-base", str(talk), wanted=wanted, report=report)
+    found = json.loads(json.dumps(examined.as_json()))
+    assert found["wer_normalized"] < 10  # read English, as good as solved
+    assert found["rows"] == found["cues"]["cues"] == 2
+    assert found["cues"]["recordings"] == 1
+    assert found["audio_seconds"] == pytest.approx(11.66 + 11.0 + 3 * PAUSE_S, abs=0.1)
+    starts = found["cues"]["starts"]
+    assert starts["matched"] == 2
+    assert starts["median_s"] < 1.0
+    assert found["tokens"]["rows"] == 2
+    assert 'id="cues"' in report.read_text(encoding="utf-8")
+    print_examination(examined)
+    assert "cue starts: 2 of 2 matched, off by" in capsys.readouterr().out
+
+
+def test_the_first_recordings_are_whole(
+    noises: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Path
+) -> None:
+    """The limit counts recordings; in noise nobody speaks, so nothing is written."""
+    for name in ("a", "b"):
+        shutil.copy(noises / "train" / "0.wav", tmp_path / f"{name}.wav")
+        write_captions(tmp_path / f"{name}.sv.vtt", [Cue(0.0, 0.5, "ett två"), Cue(0.5, 0.9, "tre")])
+    found = asked(capsys, run, tmp_path, "--recordings", "--limit", 1, "--base", run / "model")
+    assert found["cues"]["recordings"] == 1
+    assert found["rows"] == 2
+    assert found["wer"] == found["deletions"] == found["base"]["wer"] == 100.0
+
+
+def test_text_that_is_cut_off_is_seen(asked_for: tuple[Examination, str]) -> None:
+    """A random model does not end by itself: all of its texts end at the limit of the engine."""
+    signs = asked_for[0].analysis.signs
+    assert signs.at_limit == signs.rows == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--noise", "loud"], "'loud' is no signal-to-noise ratio"),
+        (["--noise", "10", "--noise-from", "nowhere"], "--noise-from nowhere: no such folder"),
+        (["--noise", "10", "--recordings"], "noise is added to rows, not to whole recordings"),
+        (["--base", "no-such-model"], "no model 'no-such-model'"),
+        (["--report", "."], "is a folder"),
+        (["--report", "nowhere/report.html"], "there is no such folder"),
+    ],
+)
+def test_what_cannot_be_asked_for(
+    options: list[str], says: str, tiny: ModelFolder, noises: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(tiny.path), str(noises / "dev"), "--language", "sv", *options]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_model_beside_itself(tiny: ModelFolder, noises: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(tiny.path), str(noises / "dev"), "--base", str(tiny.path)]) == 2
+    assert "is the model itself" in capsys.readouterr().err
+
+
+def test_weights_in_integers_have_no_tokens(
+    run: Path, tiny: ModelFolder, noises: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    int8, data = str(tmp_path / "int8"), str(noises / "dev")
+    assert main(["export", str(tiny.path), "--to", "ct2", "--out", int8, "--quantization", "int8", "--no-verify"]) == 0
+    assert main(["evaluate", int8, data, "--language", "sv", "--tokens"]) == 2
+    assert "lost what training needs" in capsys.readouterr().err
+    first, second, third = compare_models([str(tiny.path), str(run), int8], data, language="sv", context="fit")
+    assert first.loss == pytest.approx(np.log(tiny.shape.vocabulary), rel=0.2)  # of random weights
+    assert second.loss == first.loss
+    assert third.loss is None

@@ -1,0 +1,181 @@
+"""What stands behind a rate: where errors are, what is confused, what was made up, which terms came out right.
+
+    found = analyse(evaluation, levels=levels, limit=length_limit(engine.vocabulary, "sv"), terms=("QLoRA",))
+    found.slices, found.confusions.pairs, found.signs.flagged, found.terms.recall, found.worst[0].alignment
+
+`Levels` notes how loud each row is while it is decoded, so that no audio is read twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from whispertune.data.segments import Segment, name_of
+from whispertune.decode.engines import MAX_NEW_TOKENS
+from whispertune.evaluation.evaluate import Evaluation
+from whispertune.score.confusions import Confusion, Confusions, confusions
+from whispertune.score.hallucination import Flagged, HallucinationCounts, LengthLimit, count_hallucinations
+from whispertune.score.normalize import normalizer_for
+from whispertune.score.slices import Attributes, Slice, slices, worst_utterances
+from whispertune.score.terms import TermScores, score_terms
+from whispertune.score.translation import TranslationScores, score_translations
+from whispertune.score.wer import UtteranceScore
+from whispertune.windows.tokens import Vocabulary
+
+LOOPS: Final = frozenset({"compressible", "repeated"})
+FLAGGED: Final = 50  # are named in JSON
+WORST: Final = 20
+SILENT_POWER: Final = 1e-12  # -120 dBFS; of digital silence there is no level
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """A `Change` that changes nothing, and notes the level of every row that it is given."""
+
+    db: dict[str, float] = field(default_factory=dict)  # id -> dBFS
+
+    def __call__(self, samples: np.ndarray, segment: Segment) -> np.ndarray:
+        power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0
+        if power > SILENT_POWER:
+            self.db[segment.id] = 10.0 * float(np.log10(power))
+        return samples
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """All that texts tell of an evaluation besides its rates."""
+
+    slices: tuple[Slice, ...]
+    signs: HallucinationCounts
+    confusions: Confusions  # of normalised words, without utterances that loop
+    worst: tuple[UtteranceScore, ...]
+    terms: TermScores | None  # None where nobody named terms
+    translation: TranslationScores | None  # None where nothing is translated
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures under the names that `evaluate --json` promises; rates in per cent."""
+        return {
+            "slices": [_slice_json(each) for each in self.slices],
+            "hallucination": _signs_json(self.signs),
+            "confusions": _confusions_json(self.confusions),
+            **(_terms_json(self.terms) if self.terms else {}),
+            **(_translation_json(self.translation) if self.translation else {}),
+        }
+
+
+def analyse(
+    evaluation: Evaluation,
+    *,
+    levels: Levels | None = None,
+    limit: LengthLimit | None = None,
+    terms: Sequence[str] = (),
+) -> Analysis:
+    """Look at every utterance of an evaluation that still has its segments."""
+    utterances, segments = evaluation.utterances, evaluation.segments
+    known = levels.db if levels else {}
+    attributes = [
+        Attributes.of(segment, source=source, level_db=known.get(segment.id))
+        for segment, source in zip(segments, sources_of(segments), strict=True)
+    ]
+    signs = count_hallucinations(utterances, durations_s=[each.duration_s for each in segments], limit=limit)
+    looping = {each.id for each in signs.flagged if any(sign.kind in LOOPS for sign in each.signs)}
+    heard = [each for each in utterances if each.id not in looping]
+    texts = [each.reference for each in utterances], [each.hypothesis for each in utterances]
+    return Analysis(
+        slices=slices(utterances, attributes),
+        signs=signs,
+        confusions=confusions(heard, normalizer=normalizer_for(segments[0].language)),
+        worst=worst_utterances(utterances, WORST),
+        terms=score_terms(*texts, terms) if terms else None,
+        translation=_translation(evaluation),
+    )
+
+
+def sources_of(segments: Sequence[Segment]) -> list[str]:
+    """Where each row comes from: its recording where rows share some, else the folder that holds its file."""
+    several = len({each.recording for each in segments}) < len(segments)
+    names = [Path(name_of(each.recording)) for each in segments]
+    return [name.name if several else "/".join(name.parent.parts[-2:]) for name in names]
+
+
+def length_limit(vocabulary: Vocabulary, language: str) -> LengthLimit:
+    """Where engines stop a text by force, counted in this vocabulary's tokens."""
+    return LengthLimit(MAX_NEW_TOKENS, lambda text: vocabulary.count([text], [language])[0], "tokens")
+
+
+def _translation(evaluation: Evaluation) -> TranslationScores | None:
+    rows = [
+        (utterance, segment)
+        for utterance, segment in zip(evaluation.utterances, evaluation.segments, strict=True)
+        if segment.task == "translate"
+    ]
+    if not rows:
+        return None
+    return score_translations(
+        [utterance.reference for utterance, _ in rows],
+        [utterance.hypothesis for utterance, _ in rows],
+        [segment.speaker for _, segment in rows],
+    )
+
+
+def _slice_json(found: Slice) -> dict[str, Any]:
+    intervals = {name: getattr(found, name) for name in ("wer_interval", "wer_normalized_interval")}
+    return asdict(found) | {name: None if pair is None else list(pair) for name, pair in intervals.items()}
+
+
+def _signs_json(found: HallucinationCounts) -> dict[str, Any]:
+    return {
+        "rows": found.rows,
+        "rows_flagged": len(found.flagged),
+        "rate": found.rate,
+        "loops": found.loops,
+        "bursts": found.bursts,
+        "other_script": found.other_script,
+        "length_limit": found.at_limit,
+        "empty_references": found.empty_references,
+        "on_silence": found.on_silence,
+        "flagged": [_flagged_json(each) for each in found.flagged[:FLAGGED]],
+    }
+
+
+def _flagged_json(found: Flagged) -> dict[str, Any]:
+    return {"id": found.id, "signs": [asdict(sign) for sign in found.signs]}
+
+
+def _confusions_json(found: Confusions) -> dict[str, Any]:
+    kinds = {
+        "words": found.pairs,
+        "deleted": found.deleted,
+        "inserted": found.inserted,
+        "characters": found.characters,
+    }
+    return {name: [_confusion_json(each) for each in rows] for name, rows in kinds.items()}
+
+
+def _confusion_json(found: Confusion) -> dict[str, Any]:
+    return asdict(found) | {"examples": list(found.examples)}
+
+
+def _terms_json(found: TermScores) -> dict[str, Any]:
+    return {
+        "terms_recall": found.recall,
+        "terms_precision": found.precision,
+        "terms_false_insertions": found.false_insertions,
+        "terms_near": found.near,
+    }
+
+
+def _translation_json(found: TranslationScores) -> dict[str, Any]:
+    return {
+        "bleu": found.bleu,
+        "bleu_interval": list(found.bleu_interval),
+        "bleu_signature": found.bleu_signature,
+        "chrf": found.chrf,
+        "chrf_interval": list(found.chrf_interval),
+        "chrf_signature": found.chrf_signature,
+    }

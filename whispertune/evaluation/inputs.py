@@ -1,0 +1,166 @@
+"""What an engine is given of clips: their mels, or what its encoder made of them; of the same clips computed once.
+
+    source = Source(reader, "fit", kept=Kept())                  # or change=..., for audio in noise
+    clips, problems = source.read(segments, engine.n_mels)       # of one length
+    texts = engine.decode(clips.inputs, "sv", "transcribe")
+
+Where the encoder is frozen, what it gives of a clip is the same in every evaluation: `Kept(states=True)` keeps that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from whispertune.data.audio import AudioReader
+from whispertune.data.segments import Problem, Segment
+from whispertune.decode.context import Context
+from whispertune.decode.engines import Engine
+from whispertune.errors import AudioError
+from whispertune.windows.batches import read_whole
+from whispertune.windows.features import SAMPLE_RATE_HZ, WINDOW_SAMPLES, log_mel
+
+if TYPE_CHECKING:
+    import torch
+
+FIT_STEP_SAMPLES = SAMPLE_RATE_HZ // 2
+FIT_LEAST_SAMPLES = SAMPLE_RATE_HZ  # shorter speech has silence up to there
+FIT_ROWS = 4  # times as many clips as windows are decoded at once, at most
+KEPT_BYTES = 1_000_000_000
+
+Change = Callable[[np.ndarray, Segment], np.ndarray]  # of a segment's audio, (samples,), before silence follows it
+
+
+@dataclass(frozen=True, slots=True)
+class Clips:
+    """Segments of one length with their mels, float32, (rows, n_mels, frames), or states, (rows, frames / 2, width)."""
+
+    segments: tuple[Segment, ...]
+    mel: torch.Tensor | None
+    states: torch.Tensor | None = None
+
+    @property
+    def inputs(self) -> torch.Tensor:
+        """What `Engine.decode` takes."""
+        found = self.mel if self.states is None else self.states
+        assert found is not None
+        return found
+
+    def rows(self, chosen: Sequence[int]) -> Clips:
+        """Some of them."""
+        if len(chosen) == len(self.segments):
+            return self
+        places = list(chosen)
+        return Clips(
+            tuple(self.segments[place] for place in places),
+            None if self.mel is None else self.mel[places],
+            None if self.states is None else self.states[places],
+        )
+
+    def encoded(self, engine: Engine) -> Clips:
+        """With what the engine's encoder gives, where it says so."""
+        if self.states is not None or self.mel is None:
+            return self
+        return Clips(self.segments, self.mel, engine.encode(self.mel))
+
+
+class Kept:
+    """Mels by segment and length, or with `states` what the encoder gave, as long as there is room."""
+
+    def __init__(self, *, states: bool = False, limit_bytes: int = KEPT_BYTES) -> None:
+        self.states, self.left_bytes = states, limit_bytes
+        self._rows: dict[tuple[str, int], torch.Tensor] = {}
+
+    def get(self, segment: Segment, samples: int) -> torch.Tensor | None:
+        """Of one row: (n_mels, frames), or (frames / 2, width)."""
+        return self._rows.get((segment.id, samples))
+
+    def put(self, segments: Sequence[Segment], samples: int, rows: torch.Tensor) -> None:
+        """Keep rows, where there is room for all of them."""
+        size = rows.numel() * rows.element_size()
+        if size <= self.left_bytes:
+            self.left_bytes -= size
+            self._rows |= {(each.id, samples): row for each, row in zip(segments, rows, strict=True)}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where clips come from: their audio on as much as the context says, changed where that is asked, or kept."""
+
+    reader: AudioReader
+    context: Context = "full"
+    change: Change | None = None
+    kept: Kept | None = None
+
+    def read(
+        self, segments: Sequence[Segment], n_mels: int, engine: Engine | None = None
+    ) -> tuple[Clips | None, list[Problem]]:
+        """Those of the segments that decode, of one length; None where none does, and the others as problems.
+
+        Where states are kept, it is the engine whose encoder gives them.
+        """
+        import torch
+
+        samples = clip_samples(segments[0], self.context)
+        known = {each.id: self.kept.get(each, samples) for each in segments} if self.kept is not None else {}
+        new = [each for each in segments if known.get(each.id) is None]
+        audio, problems = self._audio(new)
+        new = [each for each in new if each.id in audio]
+        if new:
+            fresh = Clips(tuple(new), log_mel(torch.from_numpy(np.stack(list(audio.values()))), n_mels))
+            if self.kept is not None:
+                fresh = fresh.encoded(engine) if self.kept.states and engine is not None else fresh
+                if not self.kept.states or fresh.states is not None:
+                    self.kept.put(new, samples, fresh.inputs)
+            if len(new) == len(segments) - len(problems):
+                return fresh, problems
+            known |= dict(zip((each.id for each in new), fresh.inputs, strict=True))
+        found = [(each, row) for each in segments if (row := known.get(each.id)) is not None]
+        if not found:
+            return None, problems
+        rows = torch.stack([row for _, row in found])
+        states = self.kept is not None and self.kept.states and rows.shape[1] != n_mels
+        told = tuple(each for each, _ in found)
+        return Clips(told, None if states else rows, rows if states else None), problems
+
+    def _audio(self, segments: Sequence[Segment]) -> tuple[dict[str, np.ndarray], list[Problem]]:
+        audio, problems = {}, []
+        for segment in segments:
+            try:
+                audio[segment.id] = clip(segment, self.reader, self.context, self.change)
+            except AudioError as error:
+                problems.append(Problem(segment.id, "audio does not decode", error.what))
+        return audio, problems
+
+
+def clips_at_once(samples: int, windows: int) -> int:
+    """How many clips of a length are decoded together where so many windows are."""
+    return min(FIT_ROWS * windows, windows * WINDOW_SAMPLES // samples)
+
+
+def clip_samples(segment: Segment, context: Context) -> int:
+    """How long a segment's clip is."""
+    return context_samples(segment.duration_s, context)
+
+
+def context_samples(duration_s: float, context: Context) -> int:
+    """How long the clip is that holds so many seconds of audio."""
+    if context == "full":
+        return WINDOW_SAMPLES
+    steps = math.ceil(round(duration_s * SAMPLE_RATE_HZ) / FIT_STEP_SAMPLES)
+    return min(max(steps * FIT_STEP_SAMPLES, FIT_LEAST_SAMPLES), WINDOW_SAMPLES)
+
+
+def clip(segment: Segment, reader: AudioReader, context: Context = "full", change: Change | None = None) -> np.ndarray:
+    """The segment's audio with silence after it: float32, (480_000,), or with context "fit" as far as it needs."""
+    length = clip_samples(segment, context)
+    samples = read_whole(reader, segment.recording, segment.start_s, segment.end_s)[:length]
+    heard = samples if change is None else change(samples, segment)
+    return np.pad(heard, (0, length - len(heard)))

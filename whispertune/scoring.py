@@ -1,0 +1,310 @@
+"""What `evaluate` calls: a model and data by name, the rates, and whatever else is asked for.
+
+wanted = Wanted(noise_db=(20.0, 10.0, 0.0), tokens=True)
+found = examine_model("my-run", "data/test", Decoding(language="sv"), wanted, report=Path("report.html"))
+found.evaluation.scores.wer, found.noise["my-run"][1].evaluation.scores.wer
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from whispertune.data.audio import AudioReader
+from whispertune.data.segments import Segment, SourceData
+from whispertune.decode.context import Context, choose_context, mark_of
+from whispertune.decode.engines import Engine, best_device, load_live, open_engine
+from whispertune.decode.transcribe import Options, Transcriber, open_transcriber
+from whispertune.drawing.page import check_target, write_page
+from whispertune.errors import InputError
+from whispertune.evaluation.analysis import Levels, analyse, length_limit
+from whispertune.evaluation.evaluate import Evaluation, Progress
+from whispertune.evaluation.evaluate import evaluate as evaluate_segments
+from whispertune.evaluation.examination import Base, Examination, peak_memory_mb
+from whispertune.evaluation.noise import CLEAN, Conditioned, conditions_of, evaluate_conditions
+from whispertune.evaluation.recordings import Long, evaluate_recordings
+from whispertune.evaluation.report import MAKER, page_of, worst_clips
+from whispertune.evaluation.silence import SilenceScores, evaluate_silence
+from whispertune.evaluation.tokens import TokenScores, token_scores
+from whispertune.model.generation import Generation
+from whispertune.model.load import RUN_MARK, find_model, is_ctranslate2
+from whispertune.recipe_file import load_recipe
+from whispertune.reporting import Reporter
+from whispertune.score.entities import load_tagger, score_entities
+from whispertune.score.meaning import load_embedder, score_meaning
+from whispertune.score.normalize import normalizer_for
+from whispertune.service import read_usable
+from whispertune.train.feeding.splits import check_spoken
+from whispertune.train.run import Run
+from whispertune.windows.tokens import Vocabulary
+
+NOISES: Final = ("white", "babble")  # besides a folder
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """What is decoded, and how."""
+
+    language: str | None = None  # for rows that name none
+    task: str | None = None
+    engine: str = "ctranslate2"
+    beams: int = 1
+    batch: int = 8
+    context: str = "auto"
+    limit: int | None = None  # rows, or whole recordings
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for besides the rates and what stands behind them."""
+
+    terms: tuple[str, ...] = ()
+    recordings: bool = False  # transcribe whole recordings instead of their rows
+    tokens: bool = False
+    silence: bool = False
+    noise_db: tuple[float, ...] = ()  # signal-to-noise ratios; with any, a telephone too
+    noise_from: str = "white"  # or babble, or a folder
+    base: str | None = None  # another model beside; with noise, that of a run if none is given
+    meaning: Path | None = None  # a folder of sentence-transformers, for what wrong words cost
+    entities: str | None = None  # a tagger: a file with an entity a line, or spacy:PIPELINE
+
+
+def examine_model(
+    model: str,
+    data: str,
+    how: Decoding | None = None,
+    wanted: Wanted | None = None,
+    *,
+    report: Path | None = None,
+    reporter: Reporter | None = None,
+) -> Examination:
+    """Decode data with a model, count and look at the errors, and write a report where one is asked for.
+
+    Raises:
+        InputError: the model, the data or an option cannot be used, or `report` is something else than a report.
+    """
+    how, wanted, tell = how or Decoding(), wanted or Wanted(), reporter or Reporter()
+    _check(model, wanted)
+    if report is not None:
+        check_target(report, MAKER)
+    embedder = load_embedder(wanted.meaning) if wanted.meaning else None
+    tagger = load_tagger(wanted.entities) if wanted.entities else None
+    with AudioReader() as reader:
+        work = _Work(data, how, wanted, reader, tell)
+        found = work.long(model) if wanted.recordings else work.rows(model)
+        utterances, language = found.evaluation.utterances, found.evaluation.segments[0].language
+        if embedder is not None:
+            found = replace(found, meaning=score_meaning(utterances, embedder, language))
+        if tagger is not None:
+            found = replace(found, entities=score_entities(utterances, tagger, normalizer_for(language)))
+        if report is not None:
+            clips = worst_clips(found, reader, work.watch("drawing samples"))
+            write_page(report, page_of(found, clips))
+    return found
+
+
+def base_of(model: str, tell: Reporter) -> str | None:
+    """The model that a run was tuned from; None for what is no run, and where the base is no longer there."""
+    run = Run(Path(model).expanduser())
+    if not (run.folder / RUN_MARK).is_file():
+        return None
+    try:
+        base = load_recipe(run.resolved_recipe).model
+        find_model(base)
+    except InputError as error:
+        tell.say(f"nothing stands beside {model}, as its base model cannot be had: {error.what}")
+        return None
+    return base
+
+
+def _check(model: str, wanted: Wanted) -> None:
+    """What is wrong is said before anything is decoded."""
+    if wanted.recordings and wanted.noise_db:
+        what = "noise is added to rows, not to whole recordings"
+        raise InputError(what, where="--noise", fix="leave out one of --noise and --recordings")
+    if wanted.noise_from not in NOISES and not Path(wanted.noise_from).expanduser().is_dir():
+        raise InputError(
+            "no such folder", where=f"--noise-from {wanted.noise_from}", fix=f"{', '.join(NOISES)}, or one"
+        )
+    if wanted.base == model:
+        raise InputError("is the model itself", where=f"--base {model}", fix="name another, or none")
+    if wanted.base is not None:
+        mark_of(wanted.base)
+    if wanted.tokens:
+        find_model(model)  # weights in integers have no gradual answers
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A model that is open, with the rows that it decodes."""
+
+    name: str
+    engine: Engine
+    context: Context
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One examination at work."""
+
+    data: str
+    how: Decoding
+    wanted: Wanted
+    reader: AudioReader
+    tell: Reporter
+
+    def watch(self, what: str) -> Progress:
+        return lambda done, total: self.tell.working(what, done, total)
+
+    def rows(self, name: str) -> Examination:
+        """Row by row."""
+        beside = self.wanted.base or (base_of(name, self.tell) if self.wanted.noise_db else None)
+        engine = open_engine(self.how.engine, name)
+        read = self.read(engine.vocabulary, engine.generation, self.how.limit)
+        opened = _Model(name, engine, choose_context(self.how.context, name, self.tell.say), tuple(read.segments))
+        levels = Levels()
+        evaluation = self.evaluated(opened, levels)
+        evaluation = replace(evaluation, problems=(*read.problems, *evaluation.problems))
+        memory = peak_memory_mb()
+        language = evaluation.segments[0].language
+        limit = length_limit(engine.vocabulary, language)
+        found = Examination(
+            name,
+            self.data,
+            evaluation,
+            analyse(evaluation, levels=levels, limit=limit, terms=self.wanted.terms),
+            memory,
+            tokens=self.tokens(name, evaluation, opened.context) if self.wanted.tokens else None,
+            noise={name: self.noisy(opened, evaluation)} if self.wanted.noise_db else {},
+            silence=self.silence(opened) if self.wanted.silence else None,
+        )
+        return self.with_base(found, beside, opened.segments) if beside else found
+
+    def long(self, name: str) -> Examination:
+        """Whole recordings."""
+        vocabulary, generation = _language_of(name)
+        read = self.read(vocabulary, generation, None)
+        segments = _first_recordings(tuple(read.segments), self.how.limit)
+        found = self.transcribed(name, segments)
+        memory = peak_memory_mb()
+        evaluation = replace(found.evaluation, problems=(*read.problems, *found.evaluation.problems))
+        context = choose_context(self.how.context, name, lambda text: None)
+        examined = Examination(
+            name,
+            self.data,
+            evaluation,
+            analyse(evaluation, terms=self.wanted.terms),
+            memory,
+            tokens=self.tokens(name, evaluation, context) if self.wanted.tokens else None,
+            silence=self.silence(self.opened(name, segments)) if self.wanted.silence else None,
+            times=found.times,
+        )
+        if self.wanted.base is None:
+            return examined
+        return replace(examined, base=Base(self.wanted.base, self.transcribed(self.wanted.base, segments).evaluation))
+
+    def read(self, vocabulary: Vocabulary, generation: Generation, limit: int | None) -> SourceData:
+        how = self.how
+        return read_usable(
+            self.data,
+            vocabulary,
+            generation,
+            self.reader,
+            self.tell,
+            language=how.language,
+            task=how.task,
+            limit_rows=limit,
+        )
+
+    def opened(self, name: str, segments: tuple[Segment, ...]) -> _Model:
+        """Another model for the same rows."""
+        engine = open_engine(self.how.engine, name)
+        check_spoken(segments, engine.vocabulary, name)
+        return _Model(name, engine, choose_context(self.how.context, name, self.tell.say), segments)
+
+    def evaluated(self, model: _Model, levels: Levels | None = None) -> Evaluation:
+        return evaluate_segments(
+            model.engine,
+            model.segments,
+            self.reader,
+            batch=self.how.batch,
+            beams=self.how.beams,
+            context=model.context,
+            change=levels,
+            progress=lambda done, total: self.tell.evaluating(model.name, done, total),
+        )
+
+    def noisy(self, model: _Model, clean: Evaluation) -> tuple[Conditioned, ...]:
+        """All conditions; what is clean was decoded before."""
+        others = [each for each in conditions_of(self.wanted.noise_db, self.wanted.noise_from) if each != CLEAN]
+        found = evaluate_conditions(
+            model.engine,
+            model.segments,
+            self.reader,
+            others,
+            batch=self.how.batch,
+            beams=self.how.beams,
+            context=model.context,
+            progress=lambda done, total: self.tell.evaluating(f"{model.name}, in noise", done, total),
+        )
+        return Conditioned(CLEAN, clean), *found
+
+    def with_base(self, found: Examination, base: str, segments: tuple[Segment, ...]) -> Examination:
+        opened = self.opened(base, segments)
+        evaluation = self.evaluated(opened)
+        noise = {base: self.noisy(opened, evaluation), **found.noise} if found.noise else {}
+        return replace(found, base=Base(base, evaluation), noise=noise)
+
+    def tokens(self, name: str, evaluation: Evaluation, context: Context) -> TokenScores:
+        live = load_live(find_model(name))
+        live.model.to(best_device())
+        watch = self.watch(f"teacher-forced, {name}")
+        return token_scores(
+            live, evaluation.segments, self.reader, context=context, batch=self.how.batch, progress=watch
+        )
+
+    def silence(self, model: _Model) -> SilenceScores:
+        return evaluate_silence(
+            model.engine,
+            model.segments[0].language,
+            model.segments[0].task,
+            batch=self.how.batch,
+            beams=self.how.beams,
+            context=model.context,
+            progress=lambda done, total: self.tell.evaluating(f"{model.name}, on silence", done, total),
+        )
+
+    def transcribed(self, name: str, segments: tuple[Segment, ...]) -> Long:
+        how = self.how
+        context = choose_context(how.context, name, self.tell.say)
+
+        def open_(language: str, task: str) -> Transcriber:
+            return open_transcriber(name, Options(language, task, how.engine, how.beams, context=context))
+
+        return evaluate_recordings(
+            open_,
+            segments,
+            self.reader,
+            engine=how.engine,
+            context=context,
+            progress=lambda recording, done, total: self.tell.evaluating(
+                f"{name}, seconds of {Path(recording).name}", round(done), round(total)
+            ),
+        )
+
+
+def _language_of(name: str) -> tuple[Vocabulary, Generation]:
+    """The tokens and the settings of a model, without its weights."""
+    path = Path(name).expanduser()
+    if path.is_dir() and is_ctranslate2(path):
+        return Vocabulary.from_file(path / "tokenizer.json"), Generation.from_ctranslate2(path)
+    folder = find_model(name)
+    return folder.vocabulary, folder.generation
+
+
+def _first_recordings(segments: tuple[Segment, ...], limit: int | None) -> tuple[Segment, ...]:
+    """All segments of the first recordings."""
+    kept = set(list(dict.fromkeys(segment.recording for segment in segments))[:limit])
+    return tuple(segment for segment in segments if segment.recording in kept)
