@@ -24,7 +24,7 @@ from whispertune.errors import DataError, InputError
 from whispertune.evaluation import tokens as tokens_module
 from whispertune.evaluation.evaluate import decode_segments
 from whispertune.evaluation.inputs import Source
-from whispertune.evaluation.tokens import Answers, Tally, TokenScores, TokenTally, spelled, tally_tokens, token_scores
+from whispertune.evaluation.tokens import Answers, Tally, TokenScores, TokenTally, spelled, token_scores
 from whispertune.model.adapters import AdapterSettings
 from whispertune.model.formats.transformers import write_folder
 from whispertune.model.load import ModelFolder
@@ -344,7 +344,7 @@ def test_it_is_put_back_where_that_is_broken_off(tiny: ModelFolder, rows: list[S
 def test_adapters_count(sure: ModelFolder, rows: list[Segment], reader: AudioReader, tmp_path: Path) -> None:
     live = trained(sure, Choice(method="lora", adapters=AdapterSettings(rank=4, alpha=8)))
     live.model.train()
-    found = tally_tokens(live, rows, reader, context="full", precision="float32").scores()
+    found = token_scores(live, rows, reader, context="full", precision="float32")
     assert any("lora_" in name for name, _ in live.model.named_parameters())
     write_folder(tmp_path, merged_state(live.model), sure.shape, sure.tokenizer_json, sure.generation)
     merged = by_transformers(ModelFolder("merged", tmp_path), rows)[0]

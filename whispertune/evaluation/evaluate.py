@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from whispertune.data.segments import Problem, Segment
 from whispertune.decode.context import Context
 from whispertune.decode.engines import Engine
 from whispertune.errors import DataError
-from whispertune.evaluation.inputs import Change, Clips, Source, clip_samples, clips_at_once
+from whispertune.evaluation.inputs import Change, Clips, Source, batches
 from whispertune.score.wer import Scores, UtteranceScore, score
 from whispertune.windows.features import log_mel
 
@@ -110,7 +109,7 @@ def decode_segments(
     texts: dict[str, str] = {}
     problems: list[Problem] = []
     done = 0
-    for chunk in _batches(segments, batch, source.context):
+    for chunk in batches(segments, batch, source.context):
         clips, unreadable = source.read(chunk, engine.n_mels, engine)
         problems += unreadable
         if clips is not None:
@@ -175,17 +174,6 @@ def evaluation_of(
         context=context,
         segments=tuple(each.segment for each in found),
     )
-
-
-def _batches(segments: Sequence[Segment], windows: int, context: Context) -> list[list[Segment]]:
-    """Batches of one language, task and length of clip, the longest segments first."""
-    ordered = sorted(segments, key=lambda s: (s.language, s.task, -s.duration_s, s.id))
-    batches = []
-    for (*_, samples), group in groupby(ordered, key=lambda s: (s.language, s.task, clip_samples(s, context))):
-        rows = list(group)
-        size = clips_at_once(samples, windows)
-        batches += [rows[first : first + size] for first in range(0, len(rows), size)]
-    return batches
 
 
 def decode_clips(engine: Engine, clips: Sequence[np.ndarray], language: str, task: str, beams: int = 1) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -138,6 +139,17 @@ class Source:
             except AudioError as error:
                 problems.append(Problem(segment.id, "audio does not decode", error.what))
         return audio, problems
+
+
+def batches(segments: Sequence[Segment], windows: int, context: Context) -> list[list[Segment]]:
+    """Batches of one language, task and length of clip, the longest segments first."""
+    ordered = sorted(segments, key=lambda s: (s.language, s.task, -s.duration_s, s.id))
+    found = []
+    for (*_, samples), group in groupby(ordered, key=lambda s: (s.language, s.task, clip_samples(s, context))):
+        rows = list(group)
+        size = clips_at_once(samples, windows)
+        found += [rows[first : first + size] for first in range(0, len(rows), size)]
+    return found
 
 
 def clips_at_once(samples: int, windows: int) -> int:

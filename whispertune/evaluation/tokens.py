@@ -4,8 +4,9 @@
     scores = token_scores(live, segments, reader, context="full")
     scores.loss, scores.accuracy, scores.calibration_error     # nats a token, per cent, per cent
     scores.words[0]         # WordLoss("Köping", count=3, loss=21.4, share=4.2): 4.2 % of the loss
-    tally = tally_tokens(live, some, reader, context="fit") + tally_tokens(live, others, reader, context="fit")
-    tally.scores()          # of several ranks, each with its share of the rows
+    tally = Tally(live)                                 # or while an engine decodes, which costs no second encoding
+    decode_segments(engine, segments, source, listener=tally)
+    tally.found.scores()    # sums of several ranks, each with its share of the rows, are added: first + second
 
 A clip a window, without times and without previous text. The prefix (start, language, task) is given and not counted;
 what is counted are the tokens of the text and the end of it. No token is suppressed. These figures say how a model
@@ -25,7 +26,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from heapq import nsmallest
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +37,7 @@ from whispertune.decode.context import Context
 from whispertune.decode.engines import LiveModel
 from whispertune.errors import DataError
 from whispertune.evaluation.evaluate import Progress, TeacherForced
-from whispertune.evaluation.inputs import Clips, Source, clip_samples, clips_at_once
+from whispertune.evaluation.inputs import Clips, Source, batches
 from whispertune.languages import is_unspaced
 from whispertune.windows.batches import collate_labels
 from whispertune.windows.labels import IGNORE, Labels, label
@@ -218,31 +218,15 @@ def token_scores(
 ) -> TokenScores:
     """Teacher-forced figures of a model in memory, which may be in training and is left as it was.
 
+    `batch` windows are computed at once; with context "fit", as many clips as make up their length. `precision` is
+    that of the products: float32, bfloat16, float16, or what suits the device.
+
     Raises:
         DataError: no segment has a text and can be read.
         InputError: the model has no token for a segment's language or task.
     """
-    tally = tally_tokens(live, segments, reader, context=context, batch=batch, precision=precision, progress=progress)
-    return tally.scores()
-
-
-def tally_tokens(
-    live: LiveModel,
-    segments: Sequence[Segment],
-    reader: AudioReader,
-    *,
-    context: Context,
-    batch: int = 8,
-    precision: str = "auto",
-    progress: Progress | None = None,
-) -> TokenTally:
-    """The sums behind `token_scores`; those of other shares of the rows can be added.
-
-    `batch` windows are computed at once; with context "fit", as many clips as make up their length. `precision` is
-    that of the products: float32, bfloat16, float16, or what suits the device.
-    """
     tally, source, done = Tally(live, precision), Source(reader, context), 0
-    for chunk in _batches(segments, batch, context):
+    for chunk in batches(segments, batch, context):
         clips, unreadable = source.read(chunk, live.shape.n_mels)
         tally.parts.append(TokenTally(problems=tuple(unreadable)))
         if clips is not None:
@@ -250,7 +234,7 @@ def tally_tokens(
         done += len(chunk)
         if progress:
             progress(done, len(segments))
-    return tally.found
+    return tally.found.scores()
 
 
 class Tally:
@@ -297,15 +281,6 @@ def _begins(before: str, piece: str) -> bool:
     if before.endswith(PART_OF_A_CHARACTER) or unicodedata.category(piece[0]).startswith("M"):
         return False
     return is_unspaced(before[-1]) or is_unspaced(piece[0])
-
-
-def _batches(segments: Sequence[Segment], windows: int, context: Context) -> Iterator[list[Segment]]:
-    """Batches of one length of clip and texts of about one length, the longest first."""
-    ordered = sorted(segments, key=lambda s: (-clip_samples(s, context), -len(s.text), s.id))
-    for samples, group in groupby(ordered, key=lambda s: clip_samples(s, context)):
-        rows = list(group)
-        size = clips_at_once(samples, windows)
-        yield from (rows[first : first + size] for first in range(0, len(rows), size))
 
 
 def _labels(segment: Segment, vocabulary: Vocabulary) -> Labels | Problem:
