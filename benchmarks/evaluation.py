@@ -43,7 +43,7 @@ from whispertune.evaluation.evaluate import decode_segments
 from whispertune.evaluation.inputs import Source
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.score.wer import Scores, score
-from whispertune.service import read_data
+from whispertune.service.data import read_data
 from whispertune.windows.batches import read_whole
 from whispertune.windows.features import SAMPLE_RATE_HZ
 

@@ -27,7 +27,7 @@ from whispertune.recipe import Recipe
 from whispertune.recipe_file import load_recipe
 from whispertune.score.terms import TermScores, load_terms, score_terms
 from whispertune.score.wer import UtteranceScore
-from whispertune.service import export_model
+from whispertune.service.export import export_model
 from whispertune.train.loop import TrainingResult, fine_tune
 from whispertune.train.run import Run
 

@@ -26,6 +26,7 @@ ROOMS = {
     "train": {"train", "evaluation", "decode", "score", "model", "windows", "data"},
     "diagnose": {"diagnose", "drawing", "score", "train", "evaluation", "data"},
     "prepare": {"prepare", "windows", "data"},
+    "publish": {"publish", "drawing", "train", "evaluation", "decode", "score", "model", "windows", "data"},
     "inspect": {"inspect", "drawing", "train", "evaluation", "decode", "score", "model", "windows", "data"},
 }
 

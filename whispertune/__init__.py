@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from whispertune.reporting import Reporter
     from whispertune.score.terms import score_terms
     from whispertune.score.wer import Scores
-    from whispertune.service import evaluate_model, export_model, transcribe_files
+    from whispertune.service.evaluate import evaluate_model
+    from whispertune.service.export import export_model
+    from whispertune.service.transcribe import transcribe_files
     from whispertune.train.loop import fine_tune
     from whispertune.train.result import TrainingResult
     from whispertune.train.run import Run
@@ -48,8 +50,8 @@ _HOMES = {
     "Transcript": "decode.transcribe",
     "WhispertuneError": "errors",
     "evaluate": "evaluation.evaluate",
-    "evaluate_model": "service",
-    "export_model": "service",
+    "evaluate_model": "service.evaluate",
+    "export_model": "service.export",
     "find_model": "model.load",
     "fine_tune": "train.loop",
     "load_recipe": "recipe_file",
@@ -58,7 +60,7 @@ _HOMES = {
     "prepare_dataset": "prepare.run",
     "read_captions": "data.captions",
     "score_terms": "score.terms",
-    "transcribe_files": "service",
+    "transcribe_files": "service.transcribe",
     "write_captions": "data.captions",
 }
 

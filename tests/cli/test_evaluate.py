@@ -17,8 +17,8 @@ from whispertune.data.captions import Cue, write_captions
 from whispertune.evaluation.examination import Examination
 from whispertune.model.load import ModelFolder
 from whispertune.score.wer import read_utterances
-from whispertune.scoring import Decoding, Wanted, examine_model
-from whispertune.service import compare_models
+from whispertune.service.evaluate import compare_models
+from whispertune.service.examine import Decoding, Wanted, examine_model
 
 PAUSE_S = 1.5
 

@@ -17,7 +17,7 @@ from whispertune.model.merge import interpolated
 from whispertune.model.parameters import merged_state
 from whispertune.recipe import Data, Evaluation, Recipe, RetentionTable, SourceTable
 from whispertune.recipe_file import save_recipe
-from whispertune.softening import parse_retention
+from whispertune.service.soften import parse_retention
 
 SHARES = [0.0, 0.5, 1.0]
 

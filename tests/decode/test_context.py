@@ -21,7 +21,7 @@ from whispertune.evaluation.evaluate import decode_segments
 from whispertune.evaluation.inputs import FIT_LEAST_SAMPLES, FIT_STEP_SAMPLES, Source, clip, clip_samples
 from whispertune.model.export import write_ctranslate2
 from whispertune.model.load import RUN_MARK, ModelFolder
-from whispertune.service import read_data
+from whispertune.service.data import read_data
 
 CLIP = "jfk.flac"
 

@@ -32,7 +32,7 @@ from whispertune.evaluation.noise import (
     rows_of,
 )
 from whispertune.model.load import ModelFolder
-from whispertune.service import read_data
+from whispertune.service.data import read_data
 
 RATE_HZ = 16_000
 LEVEL = 0.05

@@ -23,13 +23,13 @@ from whispertune.model.load import ModelFolder, find_model
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter
-from whispertune.service import evaluate_model
-from whispertune.train import dev
-from whispertune.train.dev import DevSet, trained_contexts
+from whispertune.service.evaluate import evaluate_model
 from whispertune.train.feeding.dropped import DroppedRows
 from whispertune.train.feeding.splits import TokenCounter, load_splits
 from whispertune.train.keeping.checkpoint import Progress
 from whispertune.train.learning.schedule import Extent
+from whispertune.train.measuring import dev
+from whispertune.train.measuring.dev import DevSet, trained_contexts
 from whispertune.train.measuring.rows import Alone, Ranks, Rows
 from whispertune.train.run import Run
 from whispertune.train.signals import StopRequest

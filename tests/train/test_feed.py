@@ -14,7 +14,7 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.table import as_table
 from whispertune.model.load import ModelFolder
 from whispertune.recipe import Augment
-from whispertune.service import read_data
+from whispertune.service.data import read_data
 from whispertune.train.feeding.feed import Feed, LoadedStep
 from whispertune.train.feeding.plan import Plan, PlanSettings
 from whispertune.train.feeding.splits import TokenCounter

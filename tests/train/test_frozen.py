@@ -21,7 +21,7 @@ from whispertune.data.table import as_table
 from whispertune.model.encoder import WhisperEncoder
 from whispertune.model.load import ModelFolder
 from whispertune.model.loss import SummedLoss
-from whispertune.service import read_data
+from whispertune.service.data import read_data
 from whispertune.train.feeding.feed import Feed
 from whispertune.train.feeding.plan import Plan, PlanSettings
 from whispertune.train.feeding.splits import TokenCounter

@@ -15,7 +15,7 @@ from whispertune.model.load import ModelFolder
 from whispertune.model.loss import SummedLoss
 from whispertune.model.parameters import Choice, prepare
 from whispertune.recipe_file import parse_recipe
-from whispertune.service import read_data
+from whispertune.service.data import read_data
 from whispertune.train.feeding.plan import Plan, PlanSettings
 from whispertune.train.feeding.splits import TokenCounter
 from whispertune.train.feeding.supply import TableSupply

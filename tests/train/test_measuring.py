@@ -22,12 +22,12 @@ from whispertune.evaluation.tokens import token_scores
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter
-from whispertune.train import dev
-from whispertune.train.dev import DevSet
 from whispertune.train.feeding.dropped import DroppedRows
 from whispertune.train.feeding.splits import TokenCounter, load_splits
 from whispertune.train.keeping.checkpoint import Progress
 from whispertune.train.learning.schedule import Extent
+from whispertune.train.measuring import dev
+from whispertune.train.measuring.dev import DevSet
 from whispertune.train.measuring.rows import Rows
 from whispertune.train.measuring.subset import LEAST_ROWS, Subset, affordable, share_taken
 from whispertune.train.run import Run

@@ -20,8 +20,8 @@ from whispertune.model.load import ModelFolder
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter
+from whispertune.train.measuring.retention import RetentionSets, load_retention
 from whispertune.train.measuring.rows import Rows
-from whispertune.train.retention import RetentionSets, load_retention
 from whispertune.train.run import Run
 from whispertune.train.signals import StopRequest
 

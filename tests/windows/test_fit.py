@@ -19,7 +19,7 @@ from whispertune.data.table import as_table
 from whispertune.errors import AudioError
 from whispertune.model.load import ModelFolder
 from whispertune.recipe import Augment
-from whispertune.service import read_data
+from whispertune.service.data import read_data
 from whispertune.train.feeding.plan import Plan, PlanSettings
 from whispertune.train.feeding.splits import TokenCounter
 from whispertune.train.feeding.supply import TableSupply

@@ -35,7 +35,7 @@ def compare(
     from whispertune.cli.screen import Screen, print_json
     from whispertune.drawing.page import check_target, write_page
     from whispertune.evaluation.compare import MAKER, page_of
-    from whispertune.service import compare_models
+    from whispertune.service.evaluate import compare_models
 
     if out:
         check_target(out, MAKER)

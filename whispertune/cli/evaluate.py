@@ -73,7 +73,7 @@ def evaluate(
     from whispertune.evaluation.noise import parse_ratios
     from whispertune.score.terms import load_terms
     from whispertune.score.wer import write_utterances
-    from whispertune.scoring import Decoding, Wanted, examine_model
+    from whispertune.service.examine import Decoding, Wanted, examine_model
 
     if out and not out.parent.is_dir():
         raise InputError("there is no such folder", where=str(out.parent), fix="make it, or choose another --out")

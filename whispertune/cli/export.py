@@ -27,7 +27,7 @@ def export(
     [bold]whispertune export bundled:whisper-base --to ct2 --quantization int8 --data data/dev --out small/[/bold]
     """
     from whispertune.cli.screen import Screen, print_json
-    from whispertune.service import export_model
+    from whispertune.service.export import export_model
 
     with Screen() as screen:
         report = export_model(

@@ -10,7 +10,7 @@ import typer
 from whispertune.cli.options import Json
 
 if TYPE_CHECKING:
-    from whispertune.softening import Softened
+    from whispertune.service.soften import Softened
 
 
 def soften(
@@ -32,8 +32,8 @@ def soften(
     [bold]whispertune evaluate my-run/softened data/test[/bold]   what was chosen is a model like any other
     """
     from whispertune.cli.screen import Screen, print_json
-    from whispertune.softening import parse_retention
-    from whispertune.softening import soften as run_soften
+    from whispertune.service.soften import parse_retention
+    from whispertune.service.soften import soften as run_soften
 
     tables = [parse_retention(each) for each in retention or []]
     with Screen() as screen:

@@ -34,7 +34,7 @@ def transcribe(
     """
     from whispertune.cli.screen import Screen, print_json
     from whispertune.decode.transcribe import Options
-    from whispertune.service import transcribe_files
+    from whispertune.service.transcribe import transcribe_files
 
     options = Options(language, task, engine, beams, words, cues, line, longest, context)
     with Screen() as screen:

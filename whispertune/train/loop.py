@@ -23,7 +23,6 @@ from whispertune.recipe import Recipe
 from whispertune.recipe_file import recipe_tree
 from whispertune.reporting import Reporter
 from whispertune.train.across.ranks import RankFailedError, open_ranks
-from whispertune.train.dev import DevSet
 from whispertune.train.feeding.dropped import DroppedRows
 from whispertune.train.feeding.feed import Feed
 from whispertune.train.feeding.splits import SPLITS
@@ -33,6 +32,7 @@ from whispertune.train.keeping.saving import Saver
 from whispertune.train.keeping.skipped import SkippedSteps
 from whispertune.train.learning.averaging import make_average
 from whispertune.train.learning.schedule import Extent, learning_rate
+from whispertune.train.measuring.dev import DevSet
 from whispertune.train.measuring.rows import Alone, Rows
 from whispertune.train.result import TrainingResult
 from whispertune.train.run import Run, write_json

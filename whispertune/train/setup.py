@@ -33,8 +33,8 @@ from whispertune.train.learning.allocator import keep_freed_memory
 from whispertune.train.learning.micro import CPU_WINDOWS, CudaMemory, MicroBatch, find_seconds, full_batch
 from whispertune.train.learning.optimizers import make_optimizer
 from whispertune.train.learning.schedule import Extent, default_learning_rate
+from whispertune.train.measuring.retention import load_retention
 from whispertune.train.result import COUNTED_SEGMENTS, told_at_the_start
-from whispertune.train.retention import load_retention
 from whispertune.train.states.frozen import FrozenPrefix, StateCache, needed_bytes, states_folder, weights_key
 from whispertune.train.states.state_files import prune
 from whispertune.train.step import Stepper

@@ -34,7 +34,7 @@ from whispertune.reporting import Reporter
 from whispertune.score.entities import load_tagger, score_entities
 from whispertune.score.meaning import load_embedder, score_meaning
 from whispertune.score.normalize import normalizer_for
-from whispertune.service import read_usable
+from whispertune.service.data import read_usable
 from whispertune.train.feeding.splits import check_spoken
 from whispertune.train.run import Run
 from whispertune.windows.tokens import Vocabulary

@@ -40,9 +40,9 @@ from whispertune.train.feeding.splits import Splits, with_sources
 from whispertune.train.keeping.checkpoint import Progress
 from whispertune.train.keeping.saving import Saver
 from whispertune.train.learning.schedule import Extent
+from whispertune.train.measuring.retention import RetentionSets
 from whispertune.train.measuring.rows import Rows
 from whispertune.train.measuring.subset import LEAST_ROWS, Subset, affordable, share_taken
-from whispertune.train.retention import RetentionSets
 from whispertune.train.run import Run
 
 if TYPE_CHECKING:

@@ -24,21 +24,21 @@ from whispertune.data.table import as_table
 from whispertune.decode.context import Mark
 from whispertune.drawing.page import check_target, write_page
 from whispertune.errors import DataError, InputError, ModelError
+from whispertune.evaluation.mixtures import Mixtures
 from whispertune.evaluation.retention import RetentionSet
 from whispertune.evaluation.tradeoff import MAKER, TARGET, Point, TradeOff, page_of
 from whispertune.files import replace_text
 from whispertune.languages import code_of
-from whispertune.mixtures import Mixtures
 from whispertune.model.formats.transformers import write_folder
 from whispertune.model.load import MARK, RUN_MARK, ModelFolder, find_model, run_model
 from whispertune.model.merge import State, check_mixable
 from whispertune.recipe import Recipe, RetentionTable, place_of
 from whispertune.recipe_file import load_recipe
 from whispertune.reporting import Reporter
-from whispertune.train.dev import FIT_TOLERANCE
 from whispertune.train.feeding.splits import LISTEN_HOURS, read_sources
 from whispertune.train.keeping.placing import publish
-from whispertune.train.retention import read_set
+from whispertune.train.measuring.dev import FIT_TOLERANCE
+from whispertune.train.measuring.retention import read_set
 from whispertune.train.run import Run
 
 MODEL, FIGURES, PAGE = "softened", "soften.json", "soften.html"  # what is written

@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from whispertune import exporting
 from whispertune.cli import main
 from whispertune.data.segments import Segment
 from whispertune.decode.context import Mark, mark_of
 from whispertune.errors import InputError, VerificationError
-from whispertune.exporting import Comparison, compare, enough_clips, export
 from whispertune.model import export as writers
 from whispertune.model.formats import ctranslate2 as ct2
 from whispertune.model.load import ModelFolder, find_model
+from whispertune.publish import export as exporting
+from whispertune.publish.export import Comparison, compare, enough_clips, export
 from whispertune.reporting import Reporter
-from whispertune.service import export_model, read_data
+from whispertune.service.data import read_data
+from whispertune.service.export import export_model
 
 
 @pytest.mark.parametrize(("to", "quantization"), [("ct2", "float16"), ("transformers", "float16")])
