@@ -99,7 +99,7 @@ class DevSet:
             live.model.to(best_device())
         engine = live_engine(self.engine_kind, live)
         base = known or self.rows.evaluate(engine, self.reported, "base model", "full", live=live)
-        if known is None and not self._engine_agrees(live, base):
+        if known is None and not self._engine_agrees(engine, live, base):
             self.engine_kind, engine = "transformers", _transformers(live)
             base = self.rows.evaluate(engine, self.reported, "base model, by transformers", "full", live=live)
         self.retention.base(engine)
@@ -295,13 +295,18 @@ class DevSet:
 
         self.ranks.on_main(on_main)
 
-    def _engine_agrees(self, live: LiveModel, base: Evaluation) -> bool:
-        """Decode some clips with transformers too; the engine is used where both score the same."""
+    def _engine_agrees(self, engine: Engine, live: LiveModel, base: Evaluation) -> bool:
+        """Decode some clips with transformers too; the engine is used where both score the same.
+
+        Greedily: the libraries weigh the beams of a search differently, and rightly so.
+        """
         ids = {each.id for each in base.utterances[: self.recipe.evaluation.verify_clips]}  # of those that decode
         clips = [segment for segment in self.reported if segment.id in ids]
         if self.engine_kind == "transformers" or not clips:
             return True
-        theirs = self.rows.evaluate(_transformers(live), clips, "the same clips by transformers", "full")
+        if self.recipe.evaluation.beams > 1:
+            base = self.rows.evaluate(engine, clips, "some clips without beams", "full", beams=1)
+        theirs = self.rows.evaluate(_transformers(live), clips, "the same clips by transformers", "full", beams=1)
         both = {each.id for each in theirs.utterances} & {each.id for each in base.utterances}
         here, there = self._scores_on(base, both), self._scores_on(theirs, both)
         metric = "cer" if leads_with_cer(self.reported[0].language) else "wer"

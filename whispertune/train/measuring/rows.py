@@ -98,11 +98,12 @@ class Rows:
         context: Context,
         *,
         live: LiveModel | None = None,
+        beams: int | None = None,
     ) -> Evaluation:
         """Generated text of the rows, scored; of a `live` model that the engine copied, teacher-forced figures too."""
         start = time.perf_counter()
         tally = Tally(live, self.precision) if live else None
-        found, problems = self._decode(engine, segments, what, context, tally)
+        found, problems = self._decode(engine, segments, what, context, tally, beams or self.settings.beams)
         sums = reduce(add, self.ranks.gather(tally.found)) if tally else TokenTally()
         seconds = time.perf_counter() - start
         evaluation = evaluation_of(found, problems, seconds, engine.name, context).of("dev", biased=False)
@@ -113,7 +114,7 @@ class Rows:
         return sorted(segments, key=lambda segment: segment.duration_s)[self.ranks.rank :: self.ranks.count]
 
     def _decode(
-        self, engine: Engine, segments: Sequence[Segment], what: str, context: Context, tally: Tally | None
+        self, engine: Engine, segments: Sequence[Segment], what: str, context: Context, tally: Tally | None, beams: int
     ) -> tuple[list[Hypothesis], list[Problem]]:
         """This rank's share of the rows, then all of them together."""
         found, problems = self.ranks.together(
@@ -122,7 +123,7 @@ class Rows:
                 self._share(segments),
                 Source(self.reader, context, kept=self.kept),
                 batch=self.settings.batch,
-                beams=self.settings.beams,
+                beams=beams,
                 listener=tally,
                 progress=self._watch(what),
             )
