@@ -18,7 +18,10 @@ from whispertune.model import export as writers
 from whispertune.model.formats import ctranslate2 as ct2
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.publish import export as exporting
-from whispertune.publish.export import Comparison, compare, enough_clips, export
+from whispertune.publish.comparison import Comparison, compare, enough_clips
+from whispertune.publish.export import export
+from whispertune.publish.runtimes.heard import Clip, Heard
+from whispertune.publish.runtimes.transformers import Transformers
 from whispertune.reporting import Reporter
 from whispertune.service.data import read_data
 from whispertune.service.export import export_model
@@ -99,6 +102,10 @@ def test_languages_without_spaces_are_verified_by_characters(
         cer_export=8.14,
         metric="cer",
         first_difference=None,
+        tokens_equal=49,
+        audio_seconds=50.0,
+        source_seconds=5.0,
+        export_seconds=2.0,
     )
     clips = [Segment("a", noises / "dev" / "0.wav", 0.0, 1.0, "今天天气很好", "zh")]
     report = export(tiny, "ct2", tmp_path / "out", clips=clips)
@@ -109,10 +116,21 @@ def test_languages_without_spaces_are_verified_by_characters(
         export(tiny, "ct2", tmp_path / "other", clips=clips)
 
 
+class Perfect:
+    """Writes what was said."""
+
+    name = "perfect 1.0"
+
+    def hear(self, clip: Clip) -> Heard:
+        assert len(clip.samples) == 16_000
+        return Heard("今天天气很好", ())
+
+
 def test_their_clips_are_compared_so(tiny: ModelFolder, noises: Path) -> None:
     clips = [Segment(str(n), noises / "dev" / f"{n}.wav", 0.0, 1.0, "今天天气很好", "zh") for n in range(2)]
-    found = compare(tiny, lambda segment, reader: segment.text, clips, Reporter())
+    found = compare(Transformers(tiny), Perfect(), clips, Reporter())
     assert (found.metric, found.words, found.characters) == ("cer", 2, 12)
+    assert (found.audio_seconds, found.tokens_equal) == (2.0, 0)
     assert (found.cer_export, found.wer_export) == (0.0, 0.0)
     assert found.apart == found.cer_source
     assert len(enough_clips([replace(clips[0], text="今" * 100)] * 30)) == 20

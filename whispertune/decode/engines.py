@@ -125,6 +125,10 @@ class TransformersEngine:
         return None
 
     def decode(self, mel: torch.Tensor, language: str, task: str, beams: int = 1) -> list[str]:
+        return [self.vocabulary.decode(sequence) for sequence in self.tokens(mel, language, task, beams)]
+
+    def tokens(self, mel: torch.Tensor, language: str, task: str, beams: int = 1) -> list[list[int]]:
+        """What is generated, special tokens with it; `mel` as for `decode`."""
         import torch
 
         self.vocabulary.check_language(language)
@@ -141,7 +145,8 @@ class TransformersEngine:
                 attention_mask=torch.ones(mel.shape[0], mel.shape[2]),  # all of it; only quells a warning
             )
         self.model.train(training)
-        return [self.vocabulary.decode(sequence) for sequence in sequences.tolist()]
+        found: list[list[int]] = sequences.tolist()
+        return found
 
 
 @contextmanager

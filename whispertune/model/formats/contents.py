@@ -1,0 +1,25 @@
+"""What a Whisper is, whatever file it came from or goes to.
+
+contents = Contents(state, shape, tokenizer_json, generation)
+contents.state["model.encoder.conv1.weight"]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from whispertune.model.formats.transformers import Shape
+from whispertune.model.generation import Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Weights under transformers' names, without the projection, which is tied to the embeddings, and all they need."""
+
+    state: Mapping[str, np.ndarray]  # float32 or float16, as stored
+    shape: Shape
+    tokenizer_json: bytes
+    generation: Generation

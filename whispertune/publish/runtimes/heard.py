@@ -1,0 +1,55 @@
+"""What the runtimes of all formats have in common: a clip goes in, text and tokens come out.
+
+heard = open_faster_whisper(Path("deployed")).hear(Clip(samples, "sv", "transcribe"))
+heard.text, heard.tokens
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Protocol
+
+import numpy as np
+
+from whispertune.windows.features import WINDOW_SAMPLES
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """The speech of one segment."""
+
+    samples: np.ndarray  # (samples,) float32, 16 kHz, not padded
+    language: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a runtime wrote."""
+
+    text: str
+    tokens: tuple[int, ...]  # of the text: no special tokens, no timestamps, no end
+
+
+class Runtime(Protocol):
+    """Decodes greedily and without timestamps, previous text, fallbacks or gates for silence.
+
+    `name` is the distribution with its version: "faster-whisper 1.2.1".
+    """
+
+    name: str
+
+    def hear(self, clip: Clip) -> Heard:
+        """Decode one clip of at most 30 s."""
+        ...
+
+
+def on_a_window(samples: np.ndarray) -> np.ndarray:
+    """A clip with silence after it, as the source of an export is given it too: (480_000,)."""
+    return np.pad(samples[:WINDOW_SAMPLES], (0, max(0, WINDOW_SAMPLES - len(samples))))
+
+
+def version_of(distribution: str) -> str:
+    """What is installed under a name, with its version: "transformers 5.23.0"."""
+    return f"{distribution} {version(distribution)}"
