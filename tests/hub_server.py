@@ -3,6 +3,7 @@
     with Hub() as hub:
         hub.add_repo("google/fleurs", {"README.md": card, "sv_se/train-00000.parquet": shard})
         hub.drop(".parquet", after_bytes=1000)             # the next such body breaks off
+        hub.break_uploads(after=1)                         # one large file more arrives, then none until mend_uploads
         ...                                                # HF_ENDPOINT=hub.url, HF_TOKEN=hub.token
         hub.sent_bytes(".parquet")                         # what was fetched of such files
         hub.files("me/pushed")                             # {"README.md": b"...", ...}
@@ -68,6 +69,7 @@ class Hub:
         self.requests: list[Request] = []
         self.lock = threading.RLock()
         self._drops: list[_Drop] = []
+        self._uploads_left: int | None = None  # before they break off
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.hub = self
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -92,6 +94,20 @@ class Hub:
     def drop(self, suffix: str, *, after_bytes: int, times: int = 1) -> None:
         """Break the connection behind so many bytes of the body of files that end so."""
         self._drops.append(_Drop(suffix, after_bytes, times))
+
+    def break_uploads(self, *, after: int) -> None:
+        """Let so many large files arrive; of the others half, then the connection is closed."""
+        self._uploads_left = after
+
+    def mend_uploads(self) -> None:
+        self._uploads_left = None
+
+    def upload_breaks(self) -> bool:
+        with self.lock:
+            if self._uploads_left is None:
+                return False
+            self._uploads_left -= 1
+            return self._uploads_left < 0
 
     def due_drop(self, path: str) -> int | None:
         with self.lock:
@@ -175,6 +191,10 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.hub
 
     def _answered(self) -> None:
+        if self.command == "PUT" and self._hub.upload_breaks():
+            self.rfile.read(int(self.headers.get("Content-Length") or 0) // 2)
+            self.close_connection = True
+            return
         body = self._body()
         try:
             with self._hub.lock:
@@ -326,7 +346,8 @@ class _Handler(BaseHTTPRequestHandler):
                 gone = [name for name in files if name == path or name.startswith(path.rstrip("/") + "/")]
                 files = {name: content for name, content in files.items() if name not in gone}
         sha = repo.commit(files, lines[0]["value"]["summary"], branch)
-        return {"success": True, "commitOid": sha, "commitUrl": f"{self._hub.url}/{repo.kind}/{repo.id}/commit/{sha}"}
+        page = repo.id if repo.kind == "models" else f"{repo.kind}/{repo.id}"
+        return {"success": True, "commitOid": sha, "commitUrl": f"{self._hub.url}/{page}/commit/{sha}"}
 
     def _send_file(self, content: bytes, etag: str, commit: str) -> None:
         headers = {

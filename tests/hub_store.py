@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-LARGE_SUFFIXES = (".parquet", ".arrow", ".wav", ".flac", ".mp3", ".zip", ".tar", ".bin", ".safetensors")
+LARGE_SUFFIXES = (".parquet", ".arrow", ".wav", ".flac", ".mp3", ".zip", ".tar", ".bin", ".safetensors", ".onnx", ".pt")
 _DATE = "2026-01-01T00:00:00.000Z"
 
 

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from whispertune.reporting import Reporter
     from whispertune.score.terms import score_terms
     from whispertune.score.wer import Scores
-    from whispertune.service.evaluate import evaluate_model
+    from whispertune.service.evaluate import compare_models, evaluate_model
+    from whispertune.service.examine import Decoding, Wanted, examine_model
     from whispertune.service.export import export_model
+    from whispertune.service.soften import soften
     from whispertune.service.transcribe import transcribe_files
     from whispertune.train.loop import fine_tune
     from whispertune.train.result import TrainingResult
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AudioReader": "data.audio",
     "Cue": "data.captions",
+    "Decoding": "service.examine",
     "Evaluation": "evaluation.evaluate",
     "ModelFolder": "model.load",
     "Options": "decode.transcribe",
@@ -48,9 +51,12 @@ _HOMES = {
     "Segment": "data.segments",
     "TrainingResult": "train.result",
     "Transcript": "decode.transcribe",
+    "Wanted": "service.examine",
     "WhispertuneError": "errors",
+    "compare_models": "service.evaluate",
     "evaluate": "evaluation.evaluate",
     "evaluate_model": "service.evaluate",
+    "examine_model": "service.examine",
     "export_model": "service.export",
     "find_model": "model.load",
     "fine_tune": "train.loop",
@@ -60,6 +66,7 @@ _HOMES = {
     "prepare_dataset": "prepare.run",
     "read_captions": "data.captions",
     "score_terms": "score.terms",
+    "soften": "service.soften",
     "transcribe_files": "service.transcribe",
     "write_captions": "data.captions",
 }
@@ -69,6 +76,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AudioReader",
     "Cue",
+    "Decoding",
     "Evaluation",
     "ModelFolder",
     "Options",
@@ -80,9 +88,12 @@ __all__ = [
     "Segment",
     "TrainingResult",
     "Transcript",
+    "Wanted",
     "WhispertuneError",
+    "compare_models",
     "evaluate",
     "evaluate_model",
+    "examine_model",
     "export_model",
     "find_model",
     "fine_tune",
@@ -92,6 +103,7 @@ __all__ = [
     "prepare_dataset",
     "read_captions",
     "score_terms",
+    "soften",
     "transcribe_files",
     "write_captions",
 ]

@@ -53,6 +53,7 @@ class SourceTable(Table):
     streaming: bool = Field(False, description="read it as it comes instead of fetching it first (train)")
     count: bool = Field(False, description="read a stream of unknown length through once before, to count its rows")
     outside: bool = Field(False, description="whether paths written in it may leave its folder")
+    licence: str | None = Field(None, description="of the data, which a published model's card names: cc-by-4.0")
 
 
 class Data(Table):
@@ -295,6 +296,9 @@ class Recipe(Table):
     language: str | None = Field(None, description="Whisper's code of what is spoken, for rows that name none")
     task: Literal["transcribe", "translate"] = "transcribe"
     seed: int = Field(0, ge=0)
+    licence: str | None = Field(
+        None, pattern=r"^[a-z0-9][a-z0-9.+-]*$", description="of the tuned model, as the hub writes it: apache-2.0"
+    )
     data: Data
     retention: tuple[RetentionTable, ...] = ()
     clean: Clean = Clean()

@@ -14,10 +14,12 @@ import soundfile
 from whispertune.cli import main
 from whispertune.cli.evaluate import print_examination
 from whispertune.data.captions import Cue, write_captions
+from whispertune.decode.engines import CTranslate2Engine
 from whispertune.evaluation.examination import Examination
-from whispertune.model.load import ModelFolder
+from whispertune.model.encoder import WhisperEncoder
+from whispertune.model.load import ModelFolder, find_model
 from whispertune.score.wer import read_utterances
-from whispertune.service.evaluate import compare_models
+from whispertune.service.evaluate import compare_models, evaluate_model
 from whispertune.service.examine import Decoding, Wanted, examine_model
 
 PAUSE_S = 1.5
@@ -177,7 +179,7 @@ def test_text_that_is_cut_off_is_seen(asked_for: tuple[Examination, str]) -> Non
     [
         (["--noise", "loud"], "'loud' is no signal-to-noise ratio"),
         (["--noise", "10", "--noise-from", "nowhere"], "--noise-from nowhere: no such folder"),
-        (["--noise", "10", "--recordings"], "noise is added to rows, not to whole recordings"),
+        (["--noise", "10", "--recordings"], "with --recordings, and with --noise and without it"),
         (["--base", "no-such-model"], "no model 'no-such-model'"),
         (["--report", "."], "is a folder"),
         (["--report", "nowhere/report.html"], "there is no such folder"),
@@ -193,6 +195,59 @@ def test_what_cannot_be_asked_for(
 def test_a_model_beside_itself(tiny: ModelFolder, noises: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(tiny.path), str(noises / "dev"), "--base", str(tiny.path)]) == 2
     assert "is the model itself" in capsys.readouterr().err
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often a model is read, and how many clips are encoded: by the engine, and by the model in memory."""
+    counts = {"read": 0, "by the engine": 0, "by the model": 0}
+    load, encode, whole = ModelFolder.load, CTranslate2Engine.encode, WhisperEncoder.whole
+
+    def loading(self: ModelFolder, dropout: float = 0.0) -> Any:
+        counts["read"] += 1
+        return load(self, dropout)
+
+    def encoding(self: CTranslate2Engine, mel: Any) -> Any:
+        counts["by the engine"] += len(mel)
+        return encode(self, mel)
+
+    def encoding_whole(self: WhisperEncoder, mels: Any) -> Any:
+        counts["by the model"] += sum(map(len, mels))
+        return whole(self, mels)
+
+    monkeypatch.setattr(ModelFolder, "load", loading)
+    monkeypatch.setattr(CTranslate2Engine, "encode", encoding)
+    monkeypatch.setattr(WhisperEncoder, "whole", encoding_whole)
+    return counts
+
+
+def test_tokens_are_counted_while_decoding(run: Path, noises: Path, counted: dict[str, int]) -> None:
+    found = examine_model(str(run), str(noises / "dev"), Decoding(language="sv", context="fit"), Wanted(tokens=True))
+    assert counted == {"read": 1, "by the engine": 3, "by the model": 0}
+    assert found.tokens is not None
+    assert found.tokens.loss == pytest.approx(np.log(find_model(str(run)).shape.vocabulary), rel=0.2)
+    without = evaluate_model(str(run), str(noises / "dev"), language="sv", context="fit")
+    assert found.evaluation.utterances == without.utterances
+
+
+@pytest.mark.parametrize("form", ["transformers", "ct2"])
+def test_a_comparison_reads_and_encodes_once(
+    form: str, run: Path, tiny: ModelFolder, noises: Path, tmp_path: Path, counted: dict[str, int]
+) -> None:
+    other = str(tiny.path)
+    if form == "ct2":
+        other = str(tmp_path / "ct2")
+        assert (
+            main(["export", str(tiny.path), "--to", "ct2", "--out", other, "--quantization", "float32", "--no-verify"])
+            == 0
+        )
+        find_model(other)  # in the cache from here on
+        counted |= dict.fromkeys(counted, 0)
+    first, second = compare_models([str(run), other], str(noises / "dev"), language="sv", context="fit")
+    assert counted == {"read": 2, "by the engine": 6, "by the model": 0}
+    assert second.loss is not None
+    assert first.loss == pytest.approx(second.loss, rel=1e-3)  # the same weights
+    assert first.evaluation.utterances == second.evaluation.utterances
 
 
 def test_weights_in_integers_have_no_tokens(

@@ -13,6 +13,7 @@ from whispertune.data.segments import Segment
 from whispertune.errors import DataError
 from whispertune.evaluation.compare import cells, comparison, heads, page_of, told
 from whispertune.evaluation.evaluate import Evaluation, Hypothesis, evaluation_of
+from whispertune.evaluation.tokens import RowLoss
 
 WORDS = ["sol", "måne", "stjärna", "himmel", "hav", "skog", "berg", "dal"]
 
@@ -128,7 +129,9 @@ def test_wrong_names_end_with_2(
 
 def test_losses_stand_in_the_table_and_judge_nothing() -> None:
     models = {"base": evaluation(0.5), "tuned": evaluation(0.1), "int8": evaluation(0.1)}
-    rows = comparison(models, losses={"base": 1.25, "tuned": 2.5})
+    of_all = [each.id for each in models["base"].utterances]
+    losses = {name: {id_: RowLoss(nats, 4) for id_ in of_all} for name, nats in (("base", 5.0), ("tuned", 10.0))}
+    rows = comparison(models, losses)
     assert [row.as_json()["loss"] for row in rows] == [1.25, 2.5, None]
     titles = heads(rows)
     at = titles.index("loss, teacher-forced")
@@ -136,6 +139,15 @@ def test_losses_stand_in_the_table_and_judge_nothing() -> None:
     assert [row.against_first and row.against_first.verdict for row in rows] == [None, "better", "better"]
     assert "loss, in nats a token" in told(rows)
     assert "loss, teacher-forced" in page_of(rows, "data/test")
-    without = comparison(models)
+    without = comparison(models, {})
     assert "loss, teacher-forced" not in heads(without)
     assert "loss" not in told(without)
+
+
+def test_losses_are_of_the_rows_that_all_have() -> None:
+    """Row 7 was not decoded by one, row 8 not counted for the other: neither is in any of the losses."""
+    models = {"a": evaluation(0.2, rows=10), "b": evaluation(0.1, rows=10, skip=7), "int8": evaluation(0.1, rows=10)}
+    of_a = {f"{row}": RowLoss(2.0, 2) for row in range(10)} | {"7": RowLoss(99.0, 1), "8": RowLoss(99.0, 1)}
+    of_b = {f"{row}": RowLoss(6.0, 3) for row in range(10) if row not in (7, 8)}
+    assert [row.loss for row in comparison(models, {"a": of_a, "b": of_b})] == [1.0, 2.0, None]
+    assert [row.loss for row in comparison(models, {"a": {"7": RowLoss(1.0, 1)}})] == [None, None, None]

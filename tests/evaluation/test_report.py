@@ -11,79 +11,22 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.examined import LOOP, PARTS, evaluation, examination
 from whispertune.data.audio import AudioReader
-from whispertune.data.segments import Problem, Segment
+from whispertune.data.segments import Segment
 from whispertune.drawing.page import check_target, write_page
 from whispertune.evaluation.analysis import Levels, analyse, sources_of
 from whispertune.evaluation.clips import Clip
-from whispertune.evaluation.evaluate import Evaluation, Hypothesis, evaluation_of
-from whispertune.evaluation.examination import Base, Examination, peak_memory_mb
-from whispertune.evaluation.noise import CLEAN, TELEPHONE, Condition, Conditioned
-from whispertune.evaluation.recordings import Boundaries, CueTimes
+from whispertune.evaluation.evaluate import Hypothesis, evaluation_of
+from whispertune.evaluation.examination import Examination
 from whispertune.evaluation.report import MAKER, SLICES, page_of, worst_clips
 from whispertune.evaluation.report_texts import RUN_WORDS, alignment
-from whispertune.evaluation.silence import scores_of, silent_clips
-from whispertune.evaluation.tokens import Answers
-from whispertune.score.hallucination import LengthLimit
 from whispertune.score.wer import score
-
-WORDS = ["sol", "måne", "stjärna", "himmel", "hav", "skog", "berg", "dal"]
-HOSTILE = "<script>alert('x')</script><img src=x onerror=alert(1)>"
-LOOP = "tack så mycket " * 30
-
-
-def evaluation(
-    share: float = 0.3, rows: int = 60, *, folder: Path = Path("clips"), task: str = "transcribe"
-) -> Evaluation:
-    """Texts of eight words with errors, of several lengths and speakers; the first one loops, the second attacks."""
-    rng = np.random.default_rng(0)
-    found = []
-    for row in range(rows):
-        words = [str(word) for word in rng.permutation(WORDS)]
-        wrong = rng.random(len(words)) < share * (2 if row % 4 == 0 else 0.5)
-        text = " ".join("hamn" if bad else word for word, bad in zip(words, wrong, strict=True))
-        text = LOOP if row == 0 else f"{HOSTILE} {text}" if row == 1 else text
-        length_s = 12.0 if row % 4 == 0 else 3.0
-        segment = Segment(
-            f"{row}", folder / f"{row}.wav", 0.0, length_s, " ".join(words), "sv", task, speaker=f"s{row % 2}"
-        )
-        found.append(Hypothesis(segment, text))
-    return evaluation_of(found, [Problem("99", "audio does not decode", "cut short")], 9.0, "ctranslate2", "full")
-
-
-def answers(tokens: int = 40) -> Answers:
-    rng = np.random.default_rng(0)
-    return Answers(
-        losses=rng.random(tokens),
-        entropies=rng.random(tokens),
-        confidences=rng.random(tokens),
-        correct=np.arange(tokens) % 3 > 0,
-    )
 
 
 @pytest.fixture(scope="module")
 def examined() -> Examination:
-    """One with everything that can be asked for."""
-    base, tuned = evaluation(0.5), evaluation()
-    levels = Levels()
-    for row, segment in enumerate(tuned.segments):
-        levels(np.full(100, 10 ** (-row / 20), dtype=np.float32), segment)
-    clips = silent_clips()
-    return Examination(
-        "runs/a<b>",
-        "data/<test>",
-        tuned,
-        analyse(tuned, levels=levels, limit=LengthLimit(400), terms=("hamn", "stjärna", "QLoRA")),
-        peak_memory_mb(),
-        Base("openai/whisper-small", base),
-        tokens=answers().tally([[("sol", 20), (HOSTILE, 20)]]).scores(),
-        noise={
-            "openai/whisper-small": (Conditioned(CLEAN, base), Conditioned(Condition(10.0, "white"), base)),
-            "runs/a<b>": (Conditioned(CLEAN, tuned), Conditioned(TELEPHONE, tuned)),
-        },
-        silence=scores_of(clips, [HOSTILE, *[""] * (len(clips) - 1)]),
-        times=CueTimes(2, 60, 55, Boundaries.of([0.1, 0.7]), Boundaries(0)),
-    )
+    return examination(evaluation(0.5), evaluation())
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +42,7 @@ def _worst_segments(examined: Examination) -> list[Segment]:
 
 def test_every_part_is_there_and_named(drawn: str) -> None:
     links = re.findall(r'<a href="#([\w-]+)">', drawn)
-    assert links == ["rates", "cues", "slices", "signs", "terms", "confusions", "tokens", "noise", "silence", "worst"]
+    assert links == PARTS
     ids = re.findall(r' id="([\w-]+)"', drawn)
     assert set(links) <= set(ids)
     assert len(ids) == len(set(ids))
@@ -119,7 +62,9 @@ def test_what_nobody_asked_for_is_left_out(examined: Examination) -> None:
     links = re.findall(r'<a href="#([\w-]+)">', page_of(bare, [Clip(each) for each in _worst_segments(bare)]))
     assert links == ["rates", "slices", "signs", "confusions", "worst"]
     figures = bare.as_json()
-    assert not figures.keys() & {"base", "tokens", "noise", "silence", "cues", "terms_recall", "bleu"}
+    assert not figures.keys() & {
+        *("base", "tokens", "noise", "silence", "cues", "terms_recall", "bleu", "meaning", "entities"),
+    }
     assert figures["peak_memory_mb"] is None
 
 
@@ -127,7 +72,10 @@ def test_a_perfect_evaluation_has_a_report() -> None:
     segments = [Segment(f"{n}", Path("a.wav"), 0.0, 2.0, "sol och hav", "sv") for n in range(3)]
     found = evaluation_of([Hypothesis(each, each.text) for each in segments], [], 1.0, "ctranslate2", "full")
     examined = Examination("m", "d", found, analyse(found))
-    assert re.findall(r'<a href="#([\w-]+)">', page_of(examined, [])) == ["rates", "signs"]
+    drawn = page_of(examined, [])
+    assert re.findall(r'<a href="#([\w-]+)">', drawn) == ["rates", "slices", "signs"]
+    assert "All rows are alike in duration, source, speech rate, language: no slices." in drawn
+    assert examined.as_json()["slices_alike"] == ["duration", "source", "speech rate", "language"]
 
 
 def test_json_is_json_and_has_what_is_promised(examined: Examination) -> None:
@@ -140,7 +88,7 @@ def test_json_is_json_and_has_what_is_promised(examined: Examination) -> None:
     )
     assert found["real_time_factor"] == pytest.approx(9 / examined.evaluation.audio_seconds, abs=1e-4)
     assert 10 < found["peak_memory_mb"] < 100_000
-    assert {each["attribute"] for each in found["slices"]} == {"duration", "speaker", "level"}
+    assert {each["attribute"] for each in found["slices"]} == {"duration", "speaker", "level", "speech rate"}
     assert found["hallucination"]["loops"] == 1
     assert found["hallucination"]["flagged"][0]["id"] == "0"
     assert found["hallucination"]["length_limit"] == 1  # of 400 characters

@@ -24,7 +24,7 @@ from whispertune.errors import DataError, InputError
 from whispertune.evaluation import tokens as tokens_module
 from whispertune.evaluation.evaluate import decode_segments
 from whispertune.evaluation.inputs import Source
-from whispertune.evaluation.tokens import Answers, Tally, TokenScores, TokenTally, spelled, token_scores
+from whispertune.evaluation.tokens import Answers, Tally, TokenScores, TokenTally, mean_loss, spelled, token_scores
 from whispertune.model.adapters import AdapterSettings
 from whispertune.model.formats.transformers import write_folder
 from whispertune.model.load import ModelFolder
@@ -368,6 +368,14 @@ def test_what_an_engine_encoded_is_not_encoded_again(
     by_states = tally.found.scores()
     assert (by_states.rows, [problem.where for problem in by_states.problems]) == (4, ["silent"])
     assert by_states.loss == pytest.approx(exact(sure, rows, reader).loss, rel=1e-4)
+    assert tally.seconds > 0
+    assert tally.rows.keys() == {row.id for row in rows}
+    assert mean_loss(tally.rows.values()) == pytest.approx(by_states.loss)
+    for row in rows:
+        alone = exact(sure, [row], reader)
+        assert tally.rows[row.id].tokens == alone.tokens
+        assert mean_loss([tally.rows[row.id]]) == pytest.approx(alone.loss, rel=1e-4)
+    assert mean_loss([]) is None
 
 
 # --- a real model on real speech -------------------------------------------------------------------------------------

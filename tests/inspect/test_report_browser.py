@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,54 +9,13 @@ from typing import Any
 
 import pytest
 
+from tests.browser import BOXES, DURATIONS, PLAY, VIEWS, check_layout, chromium, opened, unfold
 from tests.inspect_tree import Row, rows, tree
 from whispertune.inspect.run import Options, inspect_data
 from whispertune.model.load import ModelFolder
 
 HOSTILE = "</p></script><script>document.title = 'taken'; alert('x')</script><img src=x onerror=alert(1)> \"'&"
 ARABIC = "وتحدثوا طويلا عن الطقس في القرية"
-ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
-# The contrast of every text with what lies behind it, by WCAG 2: [ratio, what it is].
-CONTRASTS = """() => {
-  const parse = colour => colour.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
-    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const behind = node => {
-    for (; node; node = node.parentElement) {
-      const colour = parse(getComputedStyle(node).backgroundColor);
-      if (colour.length === 3 || colour[3] === 1) return colour;
-    }
-    return [255, 255, 255];
-  };
-  const found = [];
-  for (const node of document.querySelectorAll('body *')) {
-    if (![...node.childNodes].some(c => c.nodeType === 3 && c.textContent.trim())) continue;
-    if (['title', 'desc'].includes(node.tagName)) continue;
-    const style = getComputedStyle(node);
-    const own = light(parse(node.tagName === 'text' ? style.fill : style.color)), back = light(behind(node));
-    found.push([(Math.max(own, back) + 0.05) / (Math.min(own, back) + 0.05), node.tagName + '.' + node.className]);
-  }
-  return found;
-}"""
-PLAY = """async () => {
-  const player = document.querySelector('audio');
-  player.muted = true;
-  await player.play();
-  await new Promise(done => player.addEventListener('timeupdate', done, {once: true}));
-  await new Promise(done => setTimeout(done, 200));
-  player.pause();
-  return player.currentTime;
-}"""
-DURATIONS = """() => Promise.all([...document.querySelectorAll('audio')].map(player => new Promise(done => {
-  const tell = () => done(player.error ? player.error.message : player.duration);
-  if (player.readyState > 0 || player.error) return tell();
-  player.addEventListener('loadedmetadata', tell);
-  player.addEventListener('error', tell);
-})))"""
 
 
 @pytest.fixture(scope="module")
@@ -85,62 +42,31 @@ def report(tmp_path_factory: pytest.TempPathFactory, base: ModelFolder) -> Path:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    path = shutil.which("chromium")
-    if path is None:
-        reason = "there is no chromium on this machine"
-        if os.environ.get("WHISPERTUNE_REQUIRE_SHARED"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield browser
-        browser.close()
+def browser() -> Iterator[Any]:
+    with chromium() as running:
+        yield running
 
 
-@pytest.fixture(params=[(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")], ids=str)
-def page(request: pytest.FixtureRequest, chromium: Any, report: Path) -> Iterator[Any]:
-    """The open report; whatever the browser complains of, asks for or is made to show fails the test."""
-    width, scheme = request.param
-    opened = chromium.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    troubles: list[str] = []
-    opened.on("console", lambda message: troubles.append(message.text))
-    opened.on("pageerror", lambda error: troubles.append(str(error)))
-    opened.on("dialog", lambda dialog: (troubles.append(dialog.message), dialog.dismiss()))
-    opened.on("request", lambda asked: asked.url.startswith(("file:", "data:")) or troubles.append(asked.url))
-    opened.goto(report.as_uri())
-    yield opened
-    opened.close()
-    assert troubles == []
+@pytest.fixture(params=VIEWS, ids=str)
+def page(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator[Any]:
+    """The open report."""
+    with opened(browser, report, *request.param) as found:
+        yield found
 
 
-def test_it_fits_plays_and_can_be_read(page: Any) -> None:
-    width = page.viewport_size["width"]
-    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
-    assert page.evaluate("document.documentElement.scrollWidth") == width
+def test_it_fits_plays_and_can_be_read(page: Any, request: pytest.FixtureRequest) -> None:
+    check_layout(page, request.node.callspec.params["page"][1])
     durations = page.evaluate(DURATIONS)
     assert len(durations) == 22
     assert all(isinstance(each, (int, float)) and 0.9 < each < 31 for each in durations)
-    contrasts = page.evaluate(CONTRASTS)
-    assert len(contrasts) > 200
-    assert min(contrasts) > [4.5]
-
-
-def test_night_is_dark_and_day_is_light(page: Any, request: pytest.FixtureRequest) -> None:
-    red = int(page.evaluate("getComputedStyle(document.body).backgroundColor").removeprefix("rgb(").split(",")[0])
-    assert red < 60 if "dark" in request.node.callspec.id else red > 230
 
 
 def test_wide_tables_scroll_in_their_own_box(page: Any) -> None:
-    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
-    boxes = page.evaluate(
-        "[...document.querySelectorAll('.scroll')].map(box => [box.getBoundingClientRect().right, box.tabIndex])"
-    )
+    unfold(page)
+    boxes = page.evaluate(BOXES)
     assert len(boxes) >= 5
-    assert all(right <= page.viewport_size["width"] for right, _ in boxes)
-    assert all(index == 0 for _, index in boxes)  # whoever has no mouse scrolls them too
+    assert all(box["tab"] == 0 for box in boxes)
+    assert page.viewport_size["width"] > 1000 or any(box["moved"] for box in boxes)
 
 
 def test_the_audio_plays(page: Any) -> None:

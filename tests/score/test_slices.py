@@ -4,10 +4,12 @@ import random
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from whispertune.data.segments import Segment
 from whispertune.errors import DataError
-from whispertune.score.slices import MIN_ROWS, Attributes, Slice, slices, worst_utterances
+from whispertune.score.slices import MIN_ROWS, Attributes, Slice, alike, slices, worst_utterances
 from whispertune.score.wer import UtteranceScore, score
 
 WORDS = "boat lake hill road tree house bird cloud stone fire"
@@ -92,17 +94,67 @@ def test_rates_and_levels_by_thirds() -> None:
     assert next(each.name for each in found if each.attribute == "level") == "lowest third, up to -53.3 dBFS"
 
 
+def levels(values: list[float]) -> list[tuple[str, int]]:
+    scored = utterances([0] * len(values))
+    about = [Attributes(str(i), level_db=value) for i, value in enumerate(values)]
+    return [(each.name, each.rows) for each in slices(scored, about) if each.attribute == "level"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([-20.0] * 7 + [-10.0] * 3, [("lower rows, up to -20.0 dBFS", 7), ("higher rows, over -20.0 dBFS", 3)]),
+        ([-20.0] * 2 + [-10.0] * 8, [("lower rows, up to -20.0 dBFS", 2), ("higher rows, over -20.0 dBFS", 8)]),
+        (
+            [-40.0] + [-20.0] * 8 + [-10.0],
+            [("lower rows, up to -20.0 dBFS", 9), ("higher rows, over -20.0 dBFS", 1)],
+        ),
+        (
+            [-40.0] * 5 + [-30.0] * 3 + [-20.0, -10.0],
+            [
+                ("lowest rows, up to -40.0 dBFS", 5),
+                ("middle rows, -40.0 to -30.0 dBFS", 3),
+                ("highest rows, over -30.0 dBFS", 2),
+            ],
+        ),
+        ([-20.0] * 9, []),
+    ],
+)
+def test_where_many_rows_share_a_value_none_is_lost(values: list[float], expected: list[tuple[str, int]]) -> None:
+    assert levels(values) == expected
+
+
+@given(st.lists(st.sampled_from([-40.0, -30.0, -29.0, -10.0, 0.0]) | st.floats(-60, 0), min_size=1, max_size=40))
+def test_groups_hold_every_row_and_follow_each_other(values: list[float]) -> None:
+    found = levels(values)
+    if len(set(values)) == 1:
+        assert found == []
+        about = [Attributes(str(i), level_db=value) for i, value in enumerate(values)]
+        assert alike(utterances([0] * len(values)), about) == (("level",) if len(values) > 1 else ())
+    else:
+        assert sum(rows for _, rows in found) == len(values)
+        assert 2 <= len(found) <= 3
+        assert all(rows for _, rows in found)
+        assert all(
+            "third" not in name or rows <= len(values) / 3 + 1 or rows <= 0.4 * len(values) for name, rows in found
+        )
+
+
 def test_rate_of_scripts_without_spaces_is_of_characters() -> None:
     scored = score(["a", "b"], ["你好吗", "你好吗今天天气"], ["你好", "你好"], "zh")[1]
     found = slices(scored, [Attributes("a", duration_s=3.0), Attributes("b", duration_s=1.0)])
-    assert next(each.name for each in found if each.attribute == "speech rate").startswith("lowest third, up to 3.0")
+    assert next(each.name for each in found if each.attribute == "speech rate").startswith("lower rows, up to 3.0")
 
 
 def test_what_is_the_same_or_unknown_makes_no_slice() -> None:
     scored = utterances([1, 2, 3])
     assert slices(scored, [Attributes(each.id, 3.0, "ann", "data", "sv", -20.0) for each in scored]) == ()
     assert slices(scored, [Attributes(each.id) for each in scored]) == ()
-    assert slices([], []) == ()
+    same = ("duration", "speaker", "source", "speech rate", "level", "language")
+    assert alike(scored, [Attributes(each.id, 3.0, "ann", "data", "sv", -20.0) for each in scored]) == same
+    assert alike(scored, [Attributes(each.id) for each in scored]) == ()
+    assert alike(scored[:1], [Attributes("0", 3.0, "ann")]) == ()  # one row is like no other
+    assert slices([], []) == alike([], []) == ()
     silent = score(["a", "b"], ["", ""], ["", "x"], "en")[1]
     found = slices(silent, [Attributes("a", 1.0, "ann"), Attributes("b", 0.0, "bo")])
     assert [(each.name, each.wer) for each in found] == [("ann", 0.0), ("bo", 100.0)]

@@ -142,6 +142,40 @@ def test_engines_of_languages_without_spaces_are_compared_by_characters(
     assert any("CER apart on 2 clips" in text for text in notes.said)
 
 
+def test_engines_are_compared_without_beams(
+    started: Callable[..., tuple[DevSet, Notes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base model is measured with beams; whether the engine is right, greedily, by both."""
+    monkeypatch.setattr(dev, "ENGINE_TOLERANCE", 1e6)  # texts of random weights are cut off at other places
+    monkeypatch.setattr(engines, "MAX_NEW_TOKENS", 8)
+    monkeypatch.setattr(engines, "MAX_LENGTH", 32)
+    decoded: list[tuple[str, int, int]] = []
+    for engine in (engines.CTranslate2Engine, engines.TransformersEngine):
+        monkeypatch.setattr(engine, "decode", _noting(engine, decoded))
+    devset, notes = started(evaluation={"times": 3, "verify_clips": 2, "beams": 5})
+    base = devset.base()
+    assert decoded == [("ctranslate2", 3, 5), ("ctranslate2", 2, 1), ("transformers", 2, 1)]
+    assert (devset.engine_kind, base.scores.rows) == ("ctranslate2", 3)
+    assert any("WER apart on 2 clips" in text for text in notes.said)
+    monkeypatch.setattr(dev, "ENGINE_TOLERANCE", -1.0)  # as if they had differed
+    decoded.clear()
+    (devset.run.folder / "evaluations" / "base.json").unlink()
+    assert devset.base().engine == "transformers"
+    assert decoded[-1] == ("transformers", 3, 5)  # and is measured as the recipe says
+
+
+def _noting(engine: Any, decoded: list[tuple[str, int, int]]) -> Callable[..., list[str]]:
+    """Texts as they are decoded greedily, in no time, and a note of the clips and beams that were asked for."""
+    decode = engine.decode
+
+    def noted(self: Any, mel: Any, language: str, task: str, beams: int = 1) -> list[str]:
+        decoded.append((self.name, len(mel), beams))
+        texts: list[str] = decode(self, mel, language, task, 1)
+        return texts
+
+    return noted
+
+
 def test_the_best_weights_are_kept_and_reported(
     started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, noises: Path
 ) -> None:

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from whispertune.data.audio import AudioReader
+from whispertune.data.segments import Segment
 from whispertune.decode import engines as decoding
 from whispertune.decode.engines import Engine, LiveModel, live_engine, load_live
 from whispertune.diagnose.run import diagnose
-from whispertune.errors import InputError
-from whispertune.evaluation.retention import read_retained
+from whispertune.errors import DataError, InputError
+from whispertune.evaluation.retention import RetentionSet, read_retained
 from whispertune.model.load import ModelFolder
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter
-from whispertune.train.measuring.retention import RetentionSets, load_retention
+from whispertune.train.measuring.retention import RetentionSets, kept_apart, load_retention
 from whispertune.train.measuring.rows import Rows
 from whispertune.train.run import Run
 from whispertune.train.signals import StopRequest
@@ -126,7 +127,7 @@ def test_before_on_the_way_and_after(opened: Opened, tiny: ModelFolder) -> None:
     assert changes[0].tuned.value != changes[0].base.value  # other weights write something else
     assert json.loads((folder / "retention.json").read_text())["sets"] == [each.as_json() for each in changes]
     assert {path.name for path in (folder / "retention").glob("*.json")} == {
-        f"{name}.{who}.json" for name in ("english", "silence") for who in ("base", "tuned")
+        f"{name}.{what}.json" for name in ("english", "silence") for what in ("base", "base.how", "tuned")
     }
     retained = read_retained(folder / "retention.json")
     assert [(each.name, each.base, each.tuned) for each in retained] == [
@@ -146,6 +147,87 @@ def test_other_rows_are_decoded_anew(opened: Opened, tiny: ModelFolder, noises: 
     assert not again.known("ctranslate2")
     again.base(base)
     assert notes.decoded == ["retention, english, base model"]
+
+
+def test_what_is_decoded_otherwise_is_decoded_anew(
+    tiny: ModelFolder, noises: Path, english: dict[str, Any], reader: AudioReader, tmp_path: Path
+) -> None:
+    """As where a run goes on with other beams, another language of the set, or its recordings as a whole."""
+    base, _ = engines(tiny)
+    first = recipe_with(tiny, noises, english)
+    run = Run(tmp_path / "run")
+    run.start(first, {})
+
+    def opened(recipe: Recipe) -> RetentionSets:
+        rows = Rows(run, recipe.evaluation, reader, Reporter(), StopRequest())
+        return RetentionSets(recipe, load_retention(recipe, tiny.vocabulary, reader), rows, lambda what, work: work())
+
+    opened(first).base(base)
+    assert opened(first).known("ctranslate2")
+    beams = first.model_copy(update={"evaluation": first.evaluation.model_copy(update={"beams": 2})})
+    swedish = recipe_with(tiny, noises, english | {"language": "sv"})
+    whole = recipe_with(tiny, noises, english | {"recordings": True})
+    assert not any(opened(each).known("ctranslate2") for each in (beams, swedish, whole))
+    opened(beams).base(base)
+    assert opened(beams).known("ctranslate2")
+    assert not opened(first).known("ctranslate2")
+    (run.folder / "evaluations" / "retention" / "english.base.how.json").write_text("{")  # cut off in the writing
+    assert not opened(beams).known("ctranslate2")
+
+
+def with_policy(recipe: Recipe, policy: str) -> Recipe:
+    return recipe.model_copy(update={"clean": recipe.clean.model_copy(update={"leakage": policy})})
+
+
+def test_what_is_trained_on_is_no_measure_of_what_is_kept(
+    tiny: ModelFolder, noises: Path, reader: AudioReader, tmp_path: Path
+) -> None:
+    """Of the set's rows one is in train by its text, one by its audio, one by both; as long as nobody listens."""
+    rows = [json.loads(line) for line in (noises / "train" / "metadata.jsonl").read_text().splitlines()]
+    told = [rows[0]["text"].upper() + "!", "words that nobody else has said", rows[2]["text"], "nor has anybody these"]
+    for place, source in enumerate((noises / "dev" / "0.wav", noises / "train" / "1.wav", noises / "train" / "2.wav")):
+        shutil.copy(source, tmp_path / f"{place}.wav")
+    shutil.copy(noises / "dev" / "1.wav", tmp_path / "3.wav")
+    lines = [json.dumps({"file_name": f"{place}.wav", "text": text}) for place, text in enumerate(told)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(lines))
+    mixed = {"name": "mixed", "source": str(tmp_path), "language": "en"}
+    recipe = recipe_with(tiny, noises, mixed, {"name": "silence", "silence": True})
+    train = [
+        Segment(f"{n}", noises / "train" / row["file_name"], 0.0, 1.0 + n / 10, row["text"], "sv")
+        for n, row in enumerate(rows)
+    ]
+
+    def loaded(policy: str) -> RetentionSet:
+        return load_retention(with_policy(recipe, policy), tiny.vocabulary, reader, train)[0]
+
+    with pytest.raises(DataError, match="3 of the 4 rows of retention, mixed, are in train too") as error:
+        loaded("error")
+    assert error.value.where == "retention.0"
+    assert "clean.leakage" in str(error.value)
+    dropped = loaded("drop")
+    assert [each.text for each in dropped.segments] == told[3:]
+    assert dropped.notes[-1].endswith("so 3 are left out (clean.leakage is drop)")
+    allowed = loaded("allow")
+    assert len(allowed.segments) == 4
+    assert "say too little of what is forgotten" in allowed.notes[-1]
+    apart = load_retention(recipe, tiny.vocabulary, reader, train[5:])
+    assert [len(each.segments) for each in apart] == [4, 25]
+    assert len(apart[0].notes) == 1
+
+
+def test_of_recordings_that_are_transcribed_all_goes() -> None:
+    def cue(recording: str, at_s: float, text: str) -> Segment:
+        return Segment(f"{recording} {at_s}", Path(recording), at_s, at_s + 1.0, text, "sv")
+
+    spoken, other = "det här har redan sagts en gång", "och det här har ingen sagt förut"
+    cues = (cue("a.wav", 0.0, spoken), cue("a.wav", 2.0, other), cue("b.wav", 0.0, other + " heller"))
+    train = [cue("c.wav", 0.0, spoken)]
+    rows, whole = (RetentionSet("talks", cues, recordings=each) for each in (False, True))
+    assert kept_apart(rows, train, "drop", "retention.0").segments == cues[1:]
+    assert kept_apart(whole, train, "drop", "retention.0").segments == cues[2:]
+    assert kept_apart(whole, (), "error", "retention.0") is whole
+    with pytest.raises(DataError, match="all rows of retention, talks, are in train too"):
+        kept_apart(RetentionSet("talks", cues[:1]), train, "drop", "retention.0")
 
 
 def test_whole_recordings_are_transcribed(

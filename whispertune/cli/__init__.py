@@ -21,7 +21,9 @@ from whispertune.cli import (
     find_lr,
     init,
     inspect,
+    merge,
     prepare,
+    publish,
     soften,
     train,
     transcribe,
@@ -51,7 +53,9 @@ app.command("compare")(compare.compare)
 app.command("diagnose")(diagnose.diagnose)
 app.command("soften")(soften.soften)
 app.command("transcribe")(transcribe.transcribe)
+app.command("merge", cls=merge.Merge)(merge.merge)
 app.command("export")(export.export)
+app.command("publish")(publish.publish)
 
 
 @app.callback()

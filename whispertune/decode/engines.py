@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from whispertune.decode.context import spoken_frames
+from whispertune.decode.encoding import CpuEncoder, runs_here
 from whispertune.errors import InputError
 from whispertune.model.export import ctranslate2_files
 from whispertune.model.formats.transformers import Shape
@@ -75,8 +76,11 @@ class CTranslate2Engine:
 
     name = "ctranslate2"
 
-    def __init__(self, whisper: Any, vocabulary: Vocabulary, generation: Generation) -> None:
+    def __init__(
+        self, whisper: Any, vocabulary: Vocabulary, generation: Generation, encoder: CpuEncoder | None = None
+    ) -> None:
         self.whisper, self.vocabulary, self.generation = whisper, vocabulary, generation
+        self.encoder = encoder  # of the same weights, where it is quicker than ctranslate2's own
         self.n_mels = int(whisper.n_mels)
         self.suppress = suppressed_tokens(vocabulary, generation)
 
@@ -87,6 +91,8 @@ class CTranslate2Engine:
 
         if mel.shape[2] // 2 == self.n_mels:  # ctranslate2 would take so many states for a mel
             return None
+        if self.encoder is not None:
+            return self.encoder(mel.cpu())
         states = self.whisper.encode(StorageView.from_array(mel.contiguous().cpu().numpy()), to_cpu=True)
         return torch.from_numpy(np.array(states, dtype=np.float32))
 
@@ -94,6 +100,9 @@ class CTranslate2Engine:
         from ctranslate2 import StorageView
 
         prompt = self.vocabulary.prefix(language, task, timestamps=False)
+        if self.encoder is not None and mel.shape[1] == self.n_mels:
+            states = self.encode(mel)
+            mel = mel if states is None else states
         results = self.whisper.generate(
             StorageView.from_array(mel.contiguous().cpu().numpy()),
             [prompt] * len(mel),
@@ -236,7 +245,9 @@ def _open_ctranslate2(live: LiveModel) -> Engine:
     files = live_files(live)
     given = {name: _Once(files.pop(name)) for name in list(files)}
     whisper = _whisper("live", files=given, compute_type="float32")
-    return CTranslate2Engine(whisper, live.vocabulary, live.generation)
+    own = whisper.device == "cpu" and runs_here()
+    encoder = CpuEncoder(live.model, live.shape.encoder_heads) if own else None
+    return CTranslate2Engine(whisper, live.vocabulary, live.generation, encoder)
 
 
 def _open_transformers(live: LiveModel) -> Engine:

@@ -21,7 +21,7 @@ from whispertune.evaluation.evaluate import Evaluation
 from whispertune.score.confusions import Confusion, Confusions, confusions
 from whispertune.score.hallucination import Flagged, HallucinationCounts, LengthLimit, count_hallucinations
 from whispertune.score.normalize import normalizer_for
-from whispertune.score.slices import Attributes, Slice, slices, worst_utterances
+from whispertune.score.slices import Attributes, Slice, alike, slices, worst_utterances
 from whispertune.score.terms import TermScores, score_terms
 from whispertune.score.translation import TranslationScores, score_translations
 from whispertune.score.wer import UtteranceScore
@@ -56,11 +56,13 @@ class Analysis:
     worst: tuple[UtteranceScore, ...]
     terms: TermScores | None  # None where nobody named terms
     translation: TranslationScores | None  # None where nothing is translated
+    alike: tuple[str, ...] = ()  # attributes that all rows share, which so make no slices
 
     def as_json(self) -> dict[str, Any]:
         """The figures under the names that `evaluate --json` promises; rates in per cent."""
         return {
             "slices": [_slice_json(each) for each in self.slices],
+            "slices_alike": list(self.alike),
             "hallucination": _signs_json(self.signs),
             "confusions": _confusions_json(self.confusions),
             **(_terms_json(self.terms) if self.terms else {}),
@@ -93,6 +95,7 @@ def analyse(
         worst=worst_utterances(utterances, WORST),
         terms=score_terms(*texts, terms) if terms else None,
         translation=_translation(evaluation),
+        alike=alike(utterances, attributes),
     )
 
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from whispertune.drawing.intervals import Interval, intervals
-from whispertune.drawing.markup import Markup, element, join
+from whispertune.drawing.markup import element, join
 from whispertune.drawing.page import page
+from whispertune.drawing.tables import table
 from whispertune.errors import DataError
 from whispertune.evaluation.evaluate import Evaluation
+from whispertune.evaluation.tokens import RowLoss, mean_loss
 from whispertune.model.load import RUN_MARK
 from whispertune.score.comparison import Comparison, compare
 from whispertune.score.normalize import leads_with_cer
@@ -76,12 +78,12 @@ def _told_json(found: Comparison) -> dict[str, Any]:
 
 
 def comparison(
-    evaluations: Mapping[str, Evaluation], losses: Mapping[str, float] | None = None
+    evaluations: Mapping[str, Evaluation], losses: Mapping[str, Mapping[str, RowLoss]] | None = None
 ) -> tuple[Compared, ...]:
     """Each against the first, by words, or by characters where the language is written without spaces.
 
-    Rows that a model could not decode are left out for all of them. `losses` are teacher-forced ones of the models
-    that have one, see tokens.py; they are shown and judge nothing.
+    Rows that a model could not decode are left out for all of them. `losses` are the teacher-forced ones of the models
+    that have some, by row, see tokens.py; they are shown and judge nothing.
 
     Raises:
         DataError: fewer than two models, or no row that all of them decoded.
@@ -94,7 +96,7 @@ def comparison(
     (first, base), *others = [(name, _on(found, shared)) for name, found in evaluations.items()]
     by_characters = leads_with_cer(_language(base))
     speakers = [segment.speaker for segment in base.segments]
-    known = losses or {}
+    known = _shared_losses(losses or {}, shared)
     rows = [Compared(first, base, None, recorded(Path(first)), known.get(first))]
     for name, found in others:
         against = compare(base.utterances, found.utterances, speakers=speakers, characters=by_characters)
@@ -104,6 +106,12 @@ def comparison(
 
 def _language(evaluation: Evaluation) -> str:
     return evaluation.segments[0].language
+
+
+def _shared_losses(losses: Mapping[str, Mapping[str, RowLoss]], ids: set[str]) -> dict[str, float | None]:
+    """Of the rows that are compared, as far as all models that have losses have one of them."""
+    both = ids.intersection(*(rows.keys() for rows in losses.values()))
+    return {name: mean_loss(rows[each] for each in both) for name, rows in losses.items()}
 
 
 def _on(found: Evaluation, ids: set[str]) -> Evaluation:
@@ -176,9 +184,13 @@ def verdicts(rows: Sequence[Compared]) -> list[str]:
         shown = f"{against.verdict} than" if against.verdict != "no difference shown" else "no difference shown to"
         found.append(
             f"{row.name}: {shown} {first}: {against.difference:+.1f} points (95 %: {low:+.1f} to {high:+.1f}), "
-            f"p {against.test.p_value:.3f}, better with a probability of {against.probability_of_improvement:.2f}"
+            f"p {_p(against.test.p_value)}, better with a probability of {against.probability_of_improvement:.2f}"
         )
     return found
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "under 0.001"
 
 
 def _extras(row: Compared) -> list[tuple[str, str]]:
@@ -210,8 +222,8 @@ def told(rows: Sequence[Compared]) -> str:
 def page_of(rows: Sequence[Compared], data: str, on: date | None = None) -> str:
     """The table and the plot, as a page."""
     titles = heads(rows)
-    head = element("thead", element("tr", *(element("th", title, scope="col") for title in titles)))
-    body = element("tbody", *(_table_row(cells(row, titles)) for row in rows))
+    classes = ("where", *("number" for _ in titles[1:]))
+    shown = table("Each model", titles, [cells(row, titles) for row in rows], classes=classes, id_="models")
     figures = [Interval(row.name, row.evaluation.scores.wer, *row.evaluation.scores.wer_interval) for row in rows]
     characters = [Interval(row.name, row.evaluation.scores.cer, *row.evaluation.scores.cer_interval) for row in rows]
     content = join(
@@ -219,7 +231,7 @@ def page_of(rows: Sequence[Compared], data: str, on: date | None = None) -> str:
         element(
             "main",
             element("p", told(rows), class_="lead"),
-            element("div", element("table", head, body), class_="scroll"),
+            shown,
             element("ul", *(element("li", each) for each in verdicts(rows)), class_="notes"),
             element("h2", "With their 95 % intervals"),
             intervals(figures, "Word error rate, raw", "%"),
@@ -228,7 +240,3 @@ def page_of(rows: Sequence[Compared], data: str, on: date | None = None) -> str:
         element("footer", f"Written by {MAKER} on {(on or date.today()).isoformat()}."),
     )
     return page(f"{len(rows)} models on {data}", content, MAKER)
-
-
-def _table_row(values: Sequence[str]) -> Markup:
-    return element("tr", element("th", values[0], scope="row"), *(element("td", each) for each in values[1:]))

@@ -22,7 +22,13 @@ from whispertune.evaluation.evaluate import Evaluation, Progress
 from whispertune.evaluation.examination import Examination
 from whispertune.evaluation.noise import noise_section
 from whispertune.evaluation.recordings import NEAR_S, Boundaries, CueTimes
-from whispertune.evaluation.report_texts import confusion_section, term_section, worst_section
+from whispertune.evaluation.report_texts import (
+    confusion_section,
+    entity_section,
+    meaning_section,
+    term_section,
+    worst_section,
+)
 from whispertune.evaluation.silence import SilenceScores
 from whispertune.evaluation.tokens import TokenScores
 from whispertune.score.hallucination import HallucinationCounts
@@ -92,9 +98,11 @@ def _sections(found: Examination, clips: Sequence[Clip]) -> list[tuple[str, str,
     return [
         ("rates", "Rates", _rates(found)),
         ("cues", "Cue times", _cues(found.times) if found.times else Markup()),
-        ("slices", "Slices", _slices(analysis.slices)),
+        ("slices", "Slices", _slices(analysis.slices, analysis.alike)),
         ("signs", "Made-up text", _signs(analysis.signs)),
         ("terms", "Terms", term_section(analysis.terms) if analysis.terms else Markup()),
+        ("entities", "Entities", entity_section(found.entities) if found.entities else Markup()),
+        ("meaning", "Meaning", meaning_section(found.meaning) if found.meaning else Markup()),
         ("confusions", "Confusions", confusion_section(analysis.confusions)),
         ("tokens", "Tokens", _tokens(found.tokens) if found.tokens else Markup()),
         ("noise", "Noise", noise_section(found.noise)),
@@ -173,14 +181,15 @@ def _boundary(name: str, found: Boundaries, cues: int) -> tuple[str, ...]:
     return name, f"{found.matched} of {cues}", *seconds, near
 
 
-def _slices(found: Sequence[Slice]) -> Markup:
+def _slices(found: Sequence[Slice], alike: Sequence[str]) -> Markup:
     shown = []
     for _, group in groupby(found, key=lambda each: each.attribute):
         of_one = list(group)
         most = set(sorted(range(len(of_one)), key=lambda place: -of_one[place].rows)[:SLICES])
         shown += [each for place, each in enumerate(of_one) if place in most]
+    same = element("p", f"All rows are alike in {', '.join(alike)}: no slices.") if alike else Markup()
     if not shown:
-        return Markup()
+        return element("section", element("h2", "Slices"), same) if alike else Markup()
     told = (
         "Worse: the 95 % interval of the normalised WER lies above that of all other rows. "
         f"Under {MIN_ROWS} rows nothing is claimed."
@@ -194,6 +203,7 @@ def _slices(found: Sequence[Slice]) -> Markup:
         "section",
         element("h2", "Slices"),
         element("p", told),
+        same,
         table(caption, heads, rows, classes=classes, id_="slices-table"),
     )
 

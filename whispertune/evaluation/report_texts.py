@@ -1,6 +1,7 @@
 """Parts of an evaluation's report that show texts: confusions, terms, and the worst utterances with their audio.
 
 confusion_section(analysis.confusions)
+meaning_section(meaning), entity_section(entities)
 worst_section(analysis.worst, clips, {"a:3": signs}, "sv")       # a card each: alignment, player, spectrogram
 """
 
@@ -13,15 +14,18 @@ from whispertune.drawing.markup import Markup, element, join
 from whispertune.drawing.tables import table
 from whispertune.evaluation.clips import CLIP_S, Clip, place, player
 from whispertune.score.confusions import Confusion, Confusions
+from whispertune.score.entities import EntityScores
 from whispertune.score.hallucination import Sign
+from whispertune.score.meaning import MeaningScores
 from whispertune.score.normalize import leads_with_cer
 from whispertune.score.normalizers.scripts import by_character
 from whispertune.score.terms import TermRow, TermScores
-from whispertune.score.wer import Edit, UtteranceScore, align_all
+from whispertune.score.wer import Counts, Edit, UtteranceScore, align_all
 
 RUN_WORDS: Final = 40  # of one edit are shown; a loop may have hundreds
 CONFUSIONS: Final = 12  # of a kind are listed
 TERMS: Final = 50  # are listed
+CHANGED: Final = 20  # utterances that lost most of their meaning are listed
 NOTHING: Final = "–"
 
 
@@ -55,6 +59,48 @@ def _confusions(caption: str, found: Sequence[Confusion], id_: str) -> Markup:
 def _confusion(found: Confusion) -> tuple[str, str, str, str]:
     of = f"{found.occurrences:,}" if found.reference else NOTHING
     return found.reference or NOTHING, found.heard or NOTHING, f"{found.count:,}", of
+
+
+def entity_section(found: EntityScores) -> Markup:
+    """Errors in the words of named entities, and elsewhere."""
+    sides = [
+        ("in the words of entities", found.alone, found.alone_normalized),
+        ("in all other words", found.left_out, found.left_out_normalized),
+    ]
+    rows = [(name, f"{raw.reference_length:,}", _rate(raw), _rate(normalized)) for name, raw, normalized in sides]
+    kinds = [(each.kind, f"{each.entities:,}", f"{each.right:,}") for each in found.kinds]
+    recall = "" if found.recall is None else f", {found.recall:.1f} % of them without an error"
+    heads, classes = ("Where", "Words", "WER, %", "WER norm., %"), ("", "number", "number", "number")
+    return element(
+        "section",
+        element("h2", "Named entities"),
+        element("p", f"{found.entities:,} in the references, found by {found.tagger}{recall}."),
+        element(
+            "div",
+            table("Errors", heads, rows, classes=classes, id_="entities-table"),
+            table("By kind", ("Kind", "Entities", "Right"), kinds, classes=("where", "number", "number"), id_="kinds"),
+            class_="pairs",
+        ),
+    )
+
+
+def _rate(counts: Counts) -> str:
+    return f"{counts.rate:.1f}" if counts.reference_length else NOTHING
+
+
+def meaning_section(found: MeaningScores) -> Markup:
+    """What wrong words cost in meaning, and where they cost most."""
+    told = (
+        f"{found.lost:.1f} % of the meaning is lost over all {found.rows:,} rows, of which {len(found.wrong):,} have "
+        f"wrong words; by {found.model}. A negation that was dropped or added counts as all of a row."
+    )
+    rows = [
+        (each.reference, each.hypothesis, f"{100 * each.lost:.0f}", "negated" if each.negated else "")
+        for each in found.wrong[:CHANGED]
+    ]
+    heads, classes = ("Said", "Written", "Lost, %", ""), ("prose", "prose", "number", "reason")
+    content = table("Where most is lost", heads, rows, classes=classes, id_="meaning-table")
+    return element("section", element("h2", "Meaning"), element("p", told), content if rows else None)
 
 
 def term_section(found: TermScores) -> Markup:

@@ -7,6 +7,7 @@
     tally = Tally(live)                                 # or while an engine decodes, which costs no second encoding
     decode_segments(engine, segments, source, listener=tally)
     tally.found.scores()    # sums of several ranks, each with its share of the rows, are added: first + second
+    mean_loss(tally.rows.values())                      # the same loss; or of those rows that other models have too
 
 A clip a window, without times and without previous text. The prefix (start, language, task) is given and not counted;
 what is counted are the tokens of the text and the end of it. No token is suppressed. These figures say how a model
@@ -21,6 +22,7 @@ tokens that spell one character. The end of a text stands among the words by its
 
 from __future__ import annotations
 
+import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -88,6 +90,20 @@ class TokenScores:
         figures = asdict(self)
         left_out, words = figures.pop("problems"), figures.pop("words")
         return {"measured": "teacher-forced", **figures, "rows_left_out": len(left_out), "words": list(words)}
+
+
+@dataclass(frozen=True, slots=True)
+class RowLoss:
+    """What the tokens of one row cost a model."""
+
+    nats: float  # summed
+    tokens: int
+
+
+def mean_loss(rows: Iterable[RowLoss]) -> float | None:
+    """Mean cross-entropy a token; None where there is no row."""
+    rows = tuple(rows)
+    return sum(each.nats for each in rows) / sum(each.tokens for each in rows) if rows else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +211,11 @@ class Answers:
             words=words,
         )
 
+    def by_row(self, tokens: Sequence[int]) -> list[RowLoss]:
+        """The losses of each row, which have so many tokens."""
+        parts = np.split(self.losses, np.cumsum(tokens)[:-1])
+        return [RowLoss(float(part.sum()), len(part)) for part in parts]
+
     def _bins(self) -> tuple[Bin, ...]:
         """The m-th holds what is above (m - 1) / 15 and at most m / 15."""
         upper = np.arange(1, BINS) / BINS
@@ -243,9 +264,12 @@ class Tally:
     def __init__(self, live: LiveModel, precision: str = "auto") -> None:
         self.live, self.precision = live, precision
         self.parts: list[TokenTally] = []
+        self.rows: dict[str, RowLoss] = {}  # by id
+        self.seconds = 0.0  # that counting took, which are no seconds of decoding
 
     def __call__(self, clips: Clips) -> None:
         """Count a batch; where the engine tells the states of its encoder, nothing is encoded again."""
+        start = time.perf_counter()
         found = [_labels(each, self.live.vocabulary) for each in clips.segments]
         rows = [row for row, each in enumerate(found) if isinstance(each, Labels)]
         self.parts.append(TokenTally(problems=tuple(each for each in found if isinstance(each, Problem))))
@@ -253,7 +277,11 @@ class Tally:
             labels = [each for each in found if isinstance(each, Labels)]
             with _undisturbed(self.live.model):
                 answers = _answers(self.live, clips.rows(rows), labels, self.precision)
-            self.parts.append(answers.tally([_words(each, self.live.vocabulary) for each in labels]))
+            texts = [_words(each, self.live.vocabulary) for each in labels]
+            self.parts.append(answers.tally(texts))
+            losses = answers.by_row([sum(tokens for _, tokens in text) for text in texts])
+            self.rows |= dict(zip((clips.segments[row].id for row in rows), losses, strict=True))
+        self.seconds += time.perf_counter() - start
 
     @property
     def found(self) -> TokenTally:

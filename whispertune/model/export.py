@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from whispertune.errors import InputError
+from whispertune.model.formats import adapter, ggml, onnx, openai
 from whispertune.model.formats import ctranslate2 as ct2
+from whispertune.model.formats.contents import Contents
 from whispertune.model.formats.transformers import (
     Shape,
     token_names,
@@ -72,6 +74,43 @@ def write_transformers(folder: ModelFolder, out: Path, quantization: str) -> Non
     write_folder(out, state, folder.shape, folder.tokenizer_json, folder.generation)
 
 
+def contents_of(folder: ModelFolder) -> Contents:
+    """The whole of a model in memory, its weights float32 (exactly what they were stored in less)."""
+    from whispertune.model.parameters import merged_state
+
+    return Contents(merged_state(folder.load()), folder.shape, folder.tokenizer_json, folder.generation)
+
+
+def write_openai(folder: ModelFolder, out: Path, quantization: str) -> None:
+    """OpenAI's checkpoint, with what it leaves to its package beside it."""
+    _write_foreign(openai.write_openai, folder, out, quantization)
+
+
+def write_ggml(folder: ModelFolder, out: Path, quantization: str) -> None:
+    """whisper.cpp's file, with what it leaves out beside it."""
+    _write_foreign(ggml.write_ggml, folder, out, quantization)
+
+
+def write_onnx(folder: ModelFolder, out: Path, quantization: str) -> None:
+    """Encoder and decoder for ONNX Runtime, with tokenizer and settings."""
+    _write_foreign(onnx.write_onnx, folder, out, quantization)
+
+
+def write_adapter(folder: ModelFolder, out: Path, quantization: str) -> None:
+    """What a run's LoRA learned, for peft, with tokenizer and settings."""
+    adapter.write_adapter(folder.path, out, quantization)
+    write_tokenizer(out, folder.tokenizer_json, folder.shape.n_mels)
+    write_generation(out, folder.generation, folder.vocabulary)
+
+
+def _write_foreign(
+    write: Callable[[Contents, Path, str], None], folder: ModelFolder, out: Path, quantization: str
+) -> None:
+    write(contents_of(folder), out, quantization)
+    write_tokenizer(out, folder.tokenizer_json, folder.shape.n_mels)
+    write_generation(out, folder.generation, folder.vocabulary)
+
+
 @dataclass(frozen=True, slots=True)
 class Exporter:
     """How a format is written, and what its runtime is called."""
@@ -82,9 +121,15 @@ class Exporter:
 
 
 EXPORTERS = {
-    "ct2": Exporter(write_ctranslate2, ("float16", "float32", "int8", "int8_float16"), "faster-whisper"),
+    "ct2": Exporter(write_ctranslate2, ("float16", "float32", "bfloat16", "int8", "int8_float16"), "faster-whisper"),
     "transformers": Exporter(write_transformers, ("float32", "float16"), "transformers"),
+    "openai": Exporter(write_openai, ("float16", "float32"), "openai-whisper"),
+    "ggml": Exporter(write_ggml, ggml.QUANTIZATIONS, "whisper.cpp"),
+    "onnx": Exporter(write_onnx, onnx.QUANTIZATIONS, "onnxruntime"),
+    "adapter": Exporter(write_adapter, adapter.QUANTIZATIONS, "peft"),
 }
+
+SHORT_NAMES = {"f16": "float16", "f32": "float32"}  # whisper.cpp's
 
 
 def check_export(to: str, out: Path, quantization: str | None) -> str:
@@ -96,7 +141,7 @@ def check_export(to: str, out: Path, quantization: str | None) -> str:
     if to not in EXPORTERS:
         raise InputError(f"unknown format {to!r}", where="--to", fix=f"one of {', '.join(EXPORTERS)}")
     exporter = EXPORTERS[to]
-    chosen = quantization or exporter.quantizations[0]
+    chosen = SHORT_NAMES.get(quantization or "", quantization) or exporter.quantizations[0]
     if chosen not in exporter.quantizations:
         raise InputError(
             f"{to} is not written in {chosen}",

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 from whispertune.errors import ModelError
 from whispertune.model.bundled import BUNDLES, bundled_files
 from whispertune.model.cache import cache_folder, filled
-from whispertune.model.formats import ctranslate2, transformers
+from whispertune.model.formats import adapter, ctranslate2, transformers
+from whispertune.model.formats.contents import Contents
+from whispertune.model.formats.shapes import check_folder
 from whispertune.model.formats.transformers import Shape
 from whispertune.model.generation import Generation
 from whispertune.windows.tokens import Vocabulary
@@ -60,6 +62,7 @@ class ModelFolder:
 
     def load(self, dropout: float = 0.0) -> WhisperForConditionalGeneration:
         """The model in float32 on the CPU."""
+        check_folder(self.path, self.shape)
         return transformers.read_model(self.path, self.generation, self.vocabulary, dropout)
 
 
@@ -85,21 +88,55 @@ def find_model(name: str) -> ModelFolder:
     if name.startswith("bundled:"):
         return ModelFolder(name, _converted(bundled_files(name.removeprefix("bundled:"))))
     path = Path(name).expanduser()
+    if path.is_file():
+        return ModelFolder(name, _from_foreign(path))
     if path.is_dir():
-        if (path / RUN_MARK).exists():
-            path = run_model(path)
-        if is_ctranslate2(path):
-            return ModelFolder(name, _converted(path))
-        if not (path / "config.json").exists():
-            raise ModelError(
-                "no model in this folder",
-                where=name,
-                fix="it needs config.json beside model.safetensors or model.bin",
-            )
-        return ModelFolder(name, path)
+        return ModelFolder(name, _from_folder(run_model(path) if (path / RUN_MARK).exists() else path))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         return ModelFolder(name, _whole_from_hub(name))
     raise ModelError(f"no model {name!r}", fix=_ways())
+
+
+def _from_folder(path: Path) -> Path:
+    """The transformers folder of what lies in a folder, in whatever form."""
+    if is_ctranslate2(path):
+        return _converted(path)
+    if adapter.is_adapter(path):
+        return _from_adapter(path)
+    return path if (path / "config.json").exists() else _from_foreign(path)
+
+
+def _from_foreign(path: Path) -> Path:
+    from whispertune.model.foreign import BESIDE, foreign_file, read_foreign
+
+    file = foreign_file(path)
+    if file is None:
+        raise ModelError(
+            "no model in this folder" if path.is_dir() else "no model that can be read",
+            where=str(path),
+            fix="it needs config.json beside model.safetensors or model.bin, or a .pt or ggml file",
+        )
+
+    return filled(_place(file, BESIDE), lambda out: _write(read_foreign(file), file.parent, out))
+
+
+def _from_adapter(path: Path) -> Path:
+    """The adapter merged into its model."""
+    base = find_model(adapter.base_name(path))
+    weights = next((path / name for name in (adapter.WEIGHTS, adapter.PICKLED) if (path / name).is_file()), None)
+    if weights is None:
+        raise ModelError("an adapter without weights", where=str(path), fix=f"it needs {adapter.WEIGHTS}")
+    if adapter.is_adapter(base.path):
+        raise ModelError("its base is an adapter too", where=str(path), fix="merge that into its model first")
+
+    def merge(out: Path) -> None:
+        from whispertune.model.parameters import merged_state
+
+        whole = Contents(merged_state(base.load()), base.shape, base.tokenizer_json, base.generation)
+        _write(adapter.read_adapter(path, whole), path, out)
+
+    beside = (adapter.CONFIG, "tokenizer.json", "generation_config.json")
+    return filled(_place(weights, beside, str(base.path)), merge)
 
 
 def _ways() -> str:
@@ -132,32 +169,28 @@ def from_hub(name: str, files: Sequence[str] = HUB_FILES) -> Path:
 
 
 def _converted(folder: Path) -> Path:
-    with (folder / "model.bin").open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    settings = hashlib.sha256(CONVERSION)
-    for name in ("config.json", "generation_config.json", "tokenizer.json", MARK):
-        if (folder / name).exists():
-            settings.update((folder / name).read_bytes())
-    target = cache_folder() / f"transformers-{digest[:16]}-{settings.hexdigest()[:8]}"
-    return filled(target, lambda out: _convert(folder, out))
+    place = _place(folder / "model.bin", ("config.json", "generation_config.json", "tokenizer.json"))
+    return filled(place, lambda out: _convert(folder, out))
+
+
+def _place(file: Path, beside: Sequence[str], more: str = "") -> Path:
+    """Where in the cache the conversion of a file lies, by its content and that of what is read beside it."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    settings = hashlib.sha256(CONVERSION + more.encode())
+    for name in (*beside, MARK):
+        if (file.parent / name).exists():
+            settings.update((file.parent / name).read_bytes())
+    return cache_folder() / f"transformers-{digest[:16]}-{settings.hexdigest()[:8]}"
 
 
 def _convert(folder: Path, out: Path) -> None:
-    arrays = ctranslate2.read_model_bin(folder / "model.bin")
-    integers = {array.dtype.name for array in arrays.values() if array.dtype.kind == "i" and array.ndim}
-    if integers:
-        raise ModelError(
-            f"its weights are {', '.join(sorted(integers))}, which has lost what training needs",
-            where=str(folder),
-            fix="use the float16 or float32 conversion, or the model it was made from",
-        )
-    state = ctranslate2.to_transformers(arrays)
-    shape = Shape.from_state(state, int(arrays["encoder/num_heads"]), int(arrays["decoder/num_heads"]))
-    tokenizer = folder / "tokenizer.json"
-    if not tokenizer.exists():
-        raise ModelError("no tokenizer.json in the folder", where=str(folder), fix="copy the base model's into it")
-    transformers.write_folder(out, state, shape, tokenizer.read_bytes(), Generation.from_ctranslate2(folder))
-    copy_mark(folder, out)
+    _write(ctranslate2.read_ctranslate2(folder), folder, out)
+
+
+def _write(contents: Contents, source: Path, out: Path) -> None:
+    transformers.write_folder(out, contents.state, contents.shape, contents.tokenizer_json, contents.generation)
+    copy_mark(source, out)
 
 
 def copy_mark(source: Path, target: Path) -> None:

@@ -26,7 +26,6 @@ TOLERANCES: Final = {
     "float32": 0.5,
     "float16": 0.5,
     "bfloat16": 0.5,
-    "f16": 0.5,
     "int8": 1.0,
     "int8_float16": 1.0,
     "q8_0": 1.0,
@@ -83,7 +82,7 @@ def export(
         copy_mark(folder.path, partial)
         compared = None
         if clips is not None:
-            runtime = RUNTIMES[to](partial)
+            runtime = RUNTIMES[to](partial, folder)
             compared = compare(Transformers(folder), runtime, clips, reporter or Reporter())
         size = sum(file.stat().st_size for file in partial.iterdir())
         report = ExportReport(

@@ -3,12 +3,14 @@
     attributes = [Attributes.of(segment, source="data/test", level_db=level) for segment, level in ...]
     for slice in slices(utterances, attributes):
         slice.attribute, slice.name, slice.rows, slice.wer, slice.worse  # "duration", "20 to 30 s", 41, 38.2, True
+    alike(utterances, attributes)                                    # ("source", "language"): nothing to compare
     worst_utterances(utterances)[0].alignment
 
 Speech rate and level are cut into thirds of the set, since what is fast or quiet differs from language to
-language and from room to room. Of fewer than 20 rows the figures stand there, but no interval, and nothing is
-claimed. A slice is worse than the rest of the rows that have the attribute where the two intervals of their
-normalised word error rates do not meet: a strict rule, as many slices are looked at.
+language and from room to room. Rows of one value stay together: where many share one, the groups have other sizes
+and are not called thirds, and where there are no three there are two. Of fewer than 20 rows the figures stand
+there, but no interval, and nothing is claimed. A slice is worse than the rest of the rows that have the attribute
+where the two intervals of their normalised word error rates do not meet: a strict rule, as many slices are looked at.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ from whispertune.score.wer import Counts, UtteranceScore
 
 MIN_ROWS: Final = 20
 DURATIONS_S: Final = (2, 5, 10, 20, 30)  # the last is what Whisper hears at once
-_THIRDS: Final = ("lowest", "middle", "highest")
+_THIRDS: Final = ("lowest third", "middle third", "highest third")
+_PLACES: Final = {2: ("lower rows", "higher rows"), 3: ("lowest rows", "middle rows", "highest rows")}
+_MOST_OF_A_THIRD: Final = 0.4  # of the rows, or one row more than a third
 
 _Name = tuple[int, str]  # of a slice, with its place where the slices of an attribute have an order
 
@@ -75,13 +79,38 @@ class _Row:
 def slices(
     utterances: Sequence[UtteranceScore], attributes: Sequence[Attributes], *, seed: int = 0
 ) -> tuple[Slice, ...]:
-    """All slices, attribute by attribute; an attribute that is the same for all rows makes none.
+    """All slices, attribute by attribute; an attribute that is the same for all rows makes none, see `alike`.
 
     `attributes` stand in any order, one for every utterance.
 
     Raises:
         DataError: an utterance has no attributes, or an id stands twice.
     """
+    pairs = _pairs(utterances, attributes)
+    found = []
+    for attribute, named in _names(pairs).items():
+        groups: defaultdict[_Name, list[_Row]] = defaultdict(list)
+        for name, (utterance, about) in zip(named, pairs, strict=True):
+            if name is not None:
+                groups[name].append(_Row(utterance, about.speaker))
+        found += _slices_of(attribute, groups, seed)
+    return tuple(found)
+
+
+def alike(utterances: Sequence[UtteranceScore], attributes: Sequence[Attributes]) -> tuple[str, ...]:
+    """Attributes that are known of several rows and the same for all of these, and so make no slices.
+
+    Raises:
+        DataError: an utterance has no attributes, or an id stands twice.
+    """
+    names = _names(_pairs(utterances, attributes))
+    known = {attribute: [name for name in named if name is not None] for attribute, named in names.items()}
+    return tuple(attribute for attribute, named in known.items() if len(named) > 1 and len(set(named)) == 1)
+
+
+def _pairs(
+    utterances: Sequence[UtteranceScore], attributes: Sequence[Attributes]
+) -> list[tuple[UtteranceScore, Attributes]]:
     known = {each.id: each for each in attributes}
     ids = {utterance.id for utterance in utterances}
     if not len(ids) == len(utterances) == len(attributes) or ids != known.keys():
@@ -91,15 +120,7 @@ def slices(
             + (f": {alone[0]!r} stands on one side only" if alone else ": some stand twice"),
             fix="give the attributes of every utterance, once",
         )
-    pairs = [(utterance, known[utterance.id]) for utterance in utterances]
-    found = []
-    for attribute, named in _names(pairs).items():
-        groups: defaultdict[_Name, list[_Row]] = defaultdict(list)
-        for name, (utterance, about) in zip(named, pairs, strict=True):
-            if name is not None:
-                groups[name].append(_Row(utterance, about.speaker))
-        found += _slices_of(attribute, groups, seed)
-    return tuple(found)
+    return [(utterance, known[utterance.id]) for utterance in utterances]
 
 
 def worst_utterances(utterances: Sequence[UtteranceScore], most: int = 20) -> tuple[UtteranceScore, ...]:
@@ -142,14 +163,34 @@ def _words_per_s(utterance: UtteranceScore, about: Attributes) -> float | None:
 
 
 def _third_names(values: Sequence[float | None], unit: str) -> list[_Name | None]:
-    known = [value for value in values if value is not None]
-    if not known or min(known) == max(known):
+    known = np.sort([value for value in values if value is not None])
+    if not len(known):
         return [None] * len(values)
-    bounds = np.quantile(known, [1 / 3, 2 / 3])  # (2,)
-    spans = f"up to {bounds[0]:.1f}", f"{bounds[0]:.1f} to {bounds[1]:.1f}", f"over {bounds[1]:.1f}"
-    names = [f"{third} third, {span} {unit}" for third, span in zip(_THIRDS, spans, strict=True)]
-    places = [None if value is None else int(np.searchsorted(bounds, value)) for value in values]
-    return [None if place is None else (place, names[place]) for place in places]
+    bounds = _bounds(known)
+    counts = np.bincount(np.searchsorted(bounds, known))
+    thirds = len(counts) == 3 and counts.max() <= max(_MOST_OF_A_THIRD * len(known), len(known) / 3 + 1)
+    names = _group_names(bounds, thirds=thirds, unit=unit)
+    found = (None if value is None else int(np.searchsorted(bounds, value)) for value in values)
+    return [None if place is None else (place, names[place]) for place in found]
+
+
+def _bounds(known: np.ndarray) -> list[float]:
+    """Up to where all groups but the last go, of sorted values: two thirds, or where that parts nothing one or none."""
+    others = known[known < known[-1]]
+    if not len(others):
+        return []
+    wanted = (float(np.quantile(known, share)) for share in (1 / 3, 2 / 3))
+    low, high = (bound if bound < known[-1] else float(others[-1]) for bound in wanted)
+    return [low, high] if np.any((known > low) & (known <= high)) else [low]
+
+
+def _group_names(bounds: Sequence[float], *, thirds: bool, unit: str) -> list[str]:
+    if not bounds:
+        return ["all rows alike"]
+    between = [f"{low:.1f} to {high:.1f}" for low, high in pairwise(bounds)]
+    spans = [f"up to {bounds[0]:.1f}", *between, f"over {bounds[-1]:.1f}"]
+    names = _THIRDS if thirds else _PLACES[len(spans)]
+    return [f"{name}, {span} {unit}" for name, span in zip(names, spans, strict=True)]
 
 
 def _slices_of(attribute: str, groups: Mapping[_Name, Sequence[_Row]], seed: int) -> list[Slice]:

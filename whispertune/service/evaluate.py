@@ -2,23 +2,29 @@
 
 evaluation = evaluate_model("my-run", "data/test")
 compared = compare_models(["bundled:whisper-base", "my-run"], "data/test", language="sv")
+
+engine, tally = open_tallied("ctranslate2", "my-run")       # the same weights decode and say how sure they are
+evaluation = evaluate_tallied(engine, tally, segments, reader, batch=8, beams=1, context="full")
+tally.found.scores().loss
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from whispertune.data.audio import AudioReader
-from whispertune.decode.context import choose_context, mark_of
-from whispertune.decode.engines import best_device, load_live, open_engine
-from whispertune.errors import DataError, InputError, ModelError
+from whispertune.data.segments import Segment
+from whispertune.decode.context import Context, choose_context, mark_of
+from whispertune.decode.engines import Engine, best_device, live_engine, load_live, open_engine
+from whispertune.errors import InputError, ModelError
 from whispertune.evaluation.compare import Compared, comparison
-from whispertune.evaluation.evaluate import Evaluation
-from whispertune.evaluation.evaluate import evaluate as evaluate_segments
-from whispertune.evaluation.tokens import token_scores
-from whispertune.model.load import find_model
+from whispertune.evaluation.evaluate import Evaluation, Progress, decode_segments, evaluation_of
+from whispertune.evaluation.inputs import Change, Source
+from whispertune.evaluation.tokens import RowLoss, Tally
+from whispertune.model.load import find_model, is_ctranslate2
 from whispertune.reporting import Reporter
 from whispertune.service.data import read_usable
 
@@ -41,28 +47,24 @@ def evaluate_model(  # noqa: PLR0913  # the options of the command
     Raises:
         InputError: the model, the data or an option cannot be used.
     """
-    tell = reporter or Reporter()
-    opened = open_engine(engine, model)
-    chosen = choose_context(context, model, tell.say)
-    with AudioReader() as reader:
-        vocabulary, generation = opened.vocabulary, opened.generation
-        found = read_usable(
-            data, vocabulary, generation, reader, tell, language=language, task=task, limit_rows=limit_rows
-        )
-        evaluation = evaluate_segments(
-            opened,
-            found.segments,
-            reader,
-            batch=batch,
-            beams=beams,
-            context=chosen,
-            progress=lambda done, total: tell.evaluating(model, done, total),
-        )
-        return replace(evaluation, problems=(*found.problems, *evaluation.problems))
+    work = _Work(data, language, task, engine, beams, batch, context, limit_rows, reporter or Reporter())
+    return work.evaluated(model, open_engine(engine, model))
 
 
-def compare_models(models: Sequence[str], data: str, **options: Any) -> tuple[Compared, ...]:
-    """Several models on the same data, the others against the first; `options` are those of `evaluate_model`.
+def compare_models(  # noqa: PLR0913  # the options of the command
+    models: Sequence[str],
+    data: str,
+    *,
+    language: str | None = None,
+    task: str | None = None,
+    engine: str = "ctranslate2",
+    beams: int = 1,
+    batch: int = 8,
+    context: str = "auto",
+    limit_rows: int | None = None,
+    reporter: Reporter | None = None,
+) -> tuple[Compared, ...]:
+    """Several models on the same data, the others against the first; the options are those of `evaluate_model`.
 
     Raises:
         InputError: a model stands twice, or one of them, the data or an option cannot be used.
@@ -71,27 +73,111 @@ def compare_models(models: Sequence[str], data: str, **options: Any) -> tuple[Co
         raise InputError("a model stands twice", where=", ".join(models), fix="name each once")
     for name in models:
         mark_of(name)  # a wrong name is found before anything is decoded
-    evaluations = {name: evaluate_model(name, data, **options) for name in models}
-    tell, batch = options.get("reporter") or Reporter(), options.get("batch", 8)
-    losses = {name: _loss(name, found, batch, tell) for name, found in evaluations.items()}
-    return comparison(evaluations, {name: loss for name, loss in losses.items() if loss is not None})
+    work = _Work(data, language, task, engine, beams, batch, context, limit_rows, reporter or Reporter())
+    found = {name: work.with_losses(name) for name in models}
+    return comparison(
+        {name: evaluation for name, (evaluation, _) in found.items()},
+        {name: losses for name, (_, losses) in found.items() if losses},
+    )
 
 
-def _loss(name: str, evaluation: Evaluation, batch: int, tell: Reporter) -> float | None:
-    """Teacher-forced, of the rows that were decoded; None for weights in integers and rows without texts."""
-    try:
-        live = load_live(find_model(name))
-        live.model.to(best_device())
+def open_tallied(kind: str, name: str) -> tuple[Engine, Tally]:
+    """An engine on a model by name, and what tells how sure the same weights are of texts.
+
+    A CTranslate2 folder is decoded as it is. Any other model is read once.
+
+    Raises:
+        InputError: no such engine. ModelError: no such model, or its weights are integers.
+    """
+    path = Path(name).expanduser()
+    live = load_live(find_model(name))
+    as_it_is = kind == "ctranslate2" and path.is_dir() and is_ctranslate2(path)
+    engine = open_engine(kind, name) if as_it_is else live_engine(kind, live)
+    live.model.to(best_device())
+    return engine, Tally(live)
+
+
+def evaluate_tallied(
+    engine: Engine,
+    tally: Tally | None,
+    segments: Sequence[Segment],
+    reader: AudioReader,
+    *,
+    batch: int,
+    beams: int,
+    context: Context,
+    change: Change | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Decode and score rows, and hand them to a tally on the way, so that they are read and encoded once.
+
+    What counting takes is not among the seconds of decoding.
+
+    Raises:
+        DataError: there are no segments, or none of them decodes.
+    """
+    start, before = time.perf_counter(), tally.seconds if tally else 0.0
+    found, problems = decode_segments(
+        engine,
+        segments,
+        Source(reader, context, change),
+        batch=batch,
+        beams=beams,
+        listener=tally,
+        progress=progress,
+    )
+    counting = tally.seconds - before if tally else 0.0
+    return evaluation_of(found, problems, time.perf_counter() - start - counting, engine.name, context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The same data for one model after the other."""
+
+    data: str
+    language: str | None
+    task: str | None
+    engine: str
+    beams: int
+    batch: int
+    context: str
+    limit_rows: int | None
+    tell: Reporter
+
+    def evaluated(self, name: str, opened: Engine, tally: Tally | None = None) -> Evaluation:
+        """The scores of a model that is open."""
+        chosen = choose_context(self.context, name, self.tell.say)
         with AudioReader() as reader:
-            found = token_scores(
-                live,
-                evaluation.segments,
+            found = read_usable(
+                self.data,
+                opened.vocabulary,
+                opened.generation,
                 reader,
-                context="fit" if evaluation.context == "fit" else "full",
-                batch=batch,
-                progress=lambda done, total: tell.working(f"loss of {name}", done, total),
+                self.tell,
+                language=self.language,
+                task=self.task,
+                limit_rows=self.limit_rows,
             )
-    except (ModelError, DataError) as error:
-        tell.say(f"{name}: its loss is not measured: {error.what}")
-        return None
-    return found.loss
+            evaluation = evaluate_tallied(
+                opened,
+                tally,
+                found.segments,
+                reader,
+                batch=self.batch,
+                beams=self.beams,
+                context=chosen,
+                progress=lambda done, total: self.tell.evaluating(name, done, total),
+            )
+        return replace(evaluation, problems=(*found.problems, *evaluation.problems))
+
+    def with_losses(self, name: str) -> tuple[Evaluation, dict[str, RowLoss]]:
+        """And what each row costs it, teacher-forced; nothing where weights are integers or rows have no texts."""
+        try:
+            engine, tally = open_tallied(self.engine, name)
+        except ModelError as error:
+            self.tell.say(f"{name}: its loss is not measured: {error.what}")
+            return self.evaluated(name, open_engine(self.engine, name)), {}
+        evaluation = self.evaluated(name, engine, tally)
+        if not tally.rows:
+            self.tell.say(f"{name}: its loss is not measured: no row has a text")
+        return evaluation, tally.rows

@@ -20,13 +20,12 @@ from whispertune.drawing.page import check_target, write_page
 from whispertune.errors import InputError
 from whispertune.evaluation.analysis import Levels, analyse, length_limit
 from whispertune.evaluation.evaluate import Evaluation, Progress
-from whispertune.evaluation.evaluate import evaluate as evaluate_segments
 from whispertune.evaluation.examination import Base, Examination, peak_memory_mb
 from whispertune.evaluation.noise import CLEAN, Conditioned, conditions_of, evaluate_conditions
 from whispertune.evaluation.recordings import Long, evaluate_recordings
 from whispertune.evaluation.report import MAKER, page_of, worst_clips
 from whispertune.evaluation.silence import SilenceScores, evaluate_silence
-from whispertune.evaluation.tokens import TokenScores, token_scores
+from whispertune.evaluation.tokens import Tally, TokenScores, token_scores
 from whispertune.model.generation import Generation
 from whispertune.model.load import RUN_MARK, find_model, is_ctranslate2
 from whispertune.recipe_file import load_recipe
@@ -35,6 +34,7 @@ from whispertune.score.entities import load_tagger, score_entities
 from whispertune.score.meaning import load_embedder, score_meaning
 from whispertune.score.normalize import normalizer_for
 from whispertune.service.data import read_usable
+from whispertune.service.evaluate import evaluate_tallied, open_tallied
 from whispertune.train.feeding.splits import check_spoken
 from whispertune.train.run import Run
 from whispertune.windows.tokens import Vocabulary
@@ -122,7 +122,8 @@ def _check(model: str, wanted: Wanted) -> None:
     """What is wrong is said before anything is decoded."""
     if wanted.recordings and wanted.noise_db:
         what = "noise is added to rows, not to whole recordings"
-        raise InputError(what, where="--noise", fix="leave out one of --noise and --recordings")
+        fix = "evaluate twice: with --recordings, and with --noise and without it, on the rows that the captions make"
+        raise InputError(what, where="--noise", fix=fix)
     if wanted.noise_from not in NOISES and not Path(wanted.noise_from).expanduser().is_dir():
         raise InputError(
             "no such folder", where=f"--noise-from {wanted.noise_from}", fix=f"{', '.join(NOISES)}, or one"
@@ -161,11 +162,11 @@ class _Work:
     def rows(self, name: str) -> Examination:
         """Row by row."""
         beside = self.wanted.base or (base_of(name, self.tell) if self.wanted.noise_db else None)
-        engine = open_engine(self.how.engine, name)
+        engine, tally = self.open(name)
         read = self.read(engine.vocabulary, engine.generation, self.how.limit)
         opened = _Model(name, engine, choose_context(self.how.context, name, self.tell.say), tuple(read.segments))
         levels = Levels()
-        evaluation = self.evaluated(opened, levels)
+        evaluation = self.evaluated(opened, levels, tally)
         evaluation = replace(evaluation, problems=(*read.problems, *evaluation.problems))
         memory = peak_memory_mb()
         language = evaluation.segments[0].language
@@ -176,7 +177,7 @@ class _Work:
             evaluation,
             analyse(evaluation, levels=levels, limit=limit, terms=self.wanted.terms),
             memory,
-            tokens=self.tokens(name, evaluation, opened.context) if self.wanted.tokens else None,
+            tokens=tally.found.scores() if tally else None,
             noise={name: self.noisy(opened, evaluation)} if self.wanted.noise_db else {},
             silence=self.silence(opened) if self.wanted.silence else None,
         )
@@ -218,15 +219,20 @@ class _Work:
             limit_rows=limit,
         )
 
+    def open(self, name: str) -> tuple[Engine, Tally | None]:
+        """A model, and what tells how sure it is of texts where that is asked for."""
+        return open_tallied(self.how.engine, name) if self.wanted.tokens else (open_engine(self.how.engine, name), None)
+
     def opened(self, name: str, segments: tuple[Segment, ...]) -> _Model:
         """Another model for the same rows."""
         engine = open_engine(self.how.engine, name)
         check_spoken(segments, engine.vocabulary, name)
         return _Model(name, engine, choose_context(self.how.context, name, self.tell.say), segments)
 
-    def evaluated(self, model: _Model, levels: Levels | None = None) -> Evaluation:
-        return evaluate_segments(
+    def evaluated(self, model: _Model, levels: Levels | None = None, tally: Tally | None = None) -> Evaluation:
+        return evaluate_tallied(
             model.engine,
+            tally,
             model.segments,
             self.reader,
             batch=self.how.batch,
@@ -258,6 +264,7 @@ class _Work:
         return replace(found, base=Base(base, evaluation), noise=noise)
 
     def tokens(self, name: str, evaluation: Evaluation, context: Context) -> TokenScores:
+        """Of the captions of whole recordings, which were not decoded cue by cue."""
         live = load_live(find_model(name))
         live.model.to(best_device())
         watch = self.watch(f"teacher-forced, {name}")

@@ -25,7 +25,7 @@ from whispertune.reporting import Reporter
 from whispertune.train.across.ranks import RankFailedError, open_ranks
 from whispertune.train.feeding.dropped import DroppedRows
 from whispertune.train.feeding.feed import Feed
-from whispertune.train.feeding.splits import SPLITS
+from whispertune.train.feeding.splits import SPLITS, Splits, source_counts
 from whispertune.train.journal import Journal
 from whispertune.train.keeping.checkpoint import Progress
 from whispertune.train.keeping.saving import Saver
@@ -80,7 +80,7 @@ def fine_tune(
         meter = Meter(tracking, run.folder, tell.say, resumed=resume, main=ranks.main)
         data = read_data(recipe, reader, ranks, tell)
         splits, fingerprints = data.splits, data.splits.fingerprints()
-        changes = ranks.on_main(lambda: _begin(run, recipe, fingerprints, resume=resume, allow=allow_changes))
+        changes = ranks.on_main(lambda: _begin(run, recipe, splits, resume=resume, allow=allow_changes))
         stack.enter_context(meter)
         saver = Saver(run, recipe.checkpoints.keep, recipe.checkpoints.full_disk, tell.say)
         dropped = DroppedRows(run.dropped, splits, recipe.data.max_bad_share, recipe.data.train, saver.room)
@@ -236,13 +236,13 @@ def fine_tune(
     return result
 
 
-def _begin(run: Run, recipe: Recipe, fingerprints: dict[str, str], *, resume: bool, allow: bool) -> tuple[str, ...]:
+def _begin(run: Run, recipe: Recipe, splits: Splits, *, resume: bool, allow: bool) -> tuple[str, ...]:
     """Make the run's folder, or see whether it can go on; what has changed since, where that is allowed."""
     if not resume:
-        run.start(recipe, fingerprints)
+        run.start(recipe, splits.fingerprints(), source_counts(splits, recipe))
         return ()
     run.recover()
-    return run.check_same(recipe, fingerprints, allow=allow)
+    return run.check_same(recipe, splits.fingerprints(), allow=allow)
 
 
 def _go_on(run: Run, recipe: Recipe, fingerprints: dict[str, str], changes: Sequence[str], progress: Progress) -> None:

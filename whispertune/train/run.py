@@ -39,6 +39,7 @@ from whispertune.reporting import StepReport
 from whispertune.score.wer import Scores, read_utterances, write_utterances
 from whispertune.train.keeping.changes import changes_between
 from whispertune.train.keeping.placing import recover
+from whispertune.train.watching.machine import machine
 
 PACKAGES = ("whispertune", "torch", "transformers", "accelerate", "ctranslate2", "numpy")
 
@@ -88,8 +89,8 @@ class Run:
         resume = ["whispertune", "train", str(self.resolved_recipe), "--out", str(self.folder), "--resume"]
         return shlex.join(resume)
 
-    def start(self, recipe: Recipe, fingerprints: dict[str, str]) -> None:
-        """Make the folder and write what the run is made of.
+    def start(self, recipe: Recipe, fingerprints: dict[str, str], counted: Sequence[dict[str, Any]] = ()) -> None:
+        """Make the folder and write what the run is made of; `counted`: rows and seconds of each source.
 
         Raises:
             InputError: the folder already holds a run's results, or what no run wrote under the names of some.
@@ -106,6 +107,8 @@ class Run:
         content = {
             "seed": recipe.seed,
             "data_sha256": fingerprints,
+            "data": list(counted),
+            "machine": machine(),
             "python": platform.python_version(),
             "versions": {package: version(package) for package in PACKAGES},
         }

@@ -88,7 +88,7 @@ def read_data(recipe: Recipe, reader: AudioReader, ranks: Ranks, tell: Reporter)
     limits = Limits(recipe.windows.max_tokens, recipe.windows.max_gap_s, recipe.windows.max_lead_s)
     count_tokens = TokenCounter(folder.vocabulary)
     splits = ranks.together(lambda: load_splits(recipe, folder.vocabulary, reader, count_tokens, limits, tell.working))
-    retention = ranks.together(lambda: load_retention(recipe, folder.vocabulary, reader))
+    retention = ranks.together(lambda: load_retention(recipe, folder.vocabulary, reader, splits.train.segments))
     return Data(folder, splits, limits, count_tokens, augment, retention)
 
 

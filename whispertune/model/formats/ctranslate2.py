@@ -2,7 +2,8 @@
 
     arrays = read_model_bin(folder / "model.bin")      # CTranslate2's names -> arrays
     state = to_transformers(arrays)                    # transformers' names
-    blob = model_bin(from_transformers(state, heads=8), "float16")
+    blob = model_bin(from_transformers(state, 8, 8), "float16")
+    contents = read_ctranslate2(folder)                # all of a folder, checked
 
 The file is a short header and then named arrays (format version 6, WhisperSpec revision 3). Its surprises: query,
 key and value are fused along the first axis, keys get a bias of zeros, the projection is an alias of the
@@ -20,13 +21,18 @@ from pathlib import Path
 import numpy as np
 
 from whispertune.errors import ModelError
+from whispertune.model.formats.contents import Contents
+from whispertune.model.formats.shapes import check_state
+from whispertune.model.formats.transformers import Shape
+from whispertune.model.generation import Generation
 
 Arrays = dict[str, np.ndarray]
 
 BINARY_VERSION = 6
 SPEC, REVISION = "WhisperSpec", 3
 DTYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")  # the position is the code in the file
-QUANTIZATIONS = ("float32", "float16", "int8", "int8_float16")
+STORED_BFLOAT16 = "uint16"  # numpy has no such type, and the file no such integers
+QUANTIZATIONS = ("float32", "float16", "bfloat16", "int8", "int8_float16")
 GELU = 3  # ctranslate2's number for GELU by tanh-free erf, the one Whisper has
 
 # CTranslate2 -> transformers, outside of the layers. Both sides hold the same array.
@@ -93,18 +99,27 @@ def count_layers(names: Mapping[str, object], part: str, pattern: str) -> int:
     return layer
 
 
-def to_transformers(arrays: Arrays) -> Arrays:
+def to_transformers(arrays: Arrays, where: str | None = None) -> Arrays:
     """Arrays under transformers' names, unfused, without the key biases (all zeros) that it does not have."""
     try:
         state = {theirs: arrays[ours] for ours, theirs in TOP.items()}
         for part in LAYERS:
             for layer in range(count_layers(arrays, part, "{part}/layer_{layer}/")):
                 for row in layer_rows(part, layer):
-                    pieces = np.split(arrays[row.ours], len(row.theirs))
+                    pieces = _pieces(arrays, row, where)
                     state.update(zip(row.theirs, pieces, strict=True))
     except KeyError as error:
-        raise ModelError(f"model.bin has no array {error.args[0]}", fix="is it a Whisper model?") from error
+        what = f"model.bin has no array {error.args[0]}"
+        raise ModelError(what, where=where, fix="is it a Whisper model?") from error
     return {name: array for name, array in state.items() if not name.endswith("k_proj.bias")}
+
+
+def _pieces(arrays: Arrays, row: Row, where: str | None) -> list[np.ndarray]:
+    array = arrays[row.ours]
+    if array.ndim == 0 or len(array) % len(row.theirs):
+        fused = f"{row.ours} of the shape {array.shape} is not {len(row.theirs)} arrays in one"
+        raise ModelError(fused, where=where, fix="download or convert it again")
+    return np.split(array, len(row.theirs))
 
 
 def from_transformers(state: Mapping[str, np.ndarray], encoder_heads: int, decoder_heads: int) -> Arrays:
@@ -137,17 +152,29 @@ def _array(state: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def quantize(arrays: Arrays, quantization: str) -> Arrays:
-    """The same arrays as they are stored in a file: float32, float16, int8 or int8_float16."""
+    """The same arrays as they are stored in a file; bfloat16 as its 16 bits."""
     if quantization not in QUANTIZATIONS:
         raise ModelError(f"unknown quantization {quantization!r}", fix=f"one of {', '.join(QUANTIZATIONS)}")
-    floats = np.float16 if quantization.endswith("float16") else np.float32
+    convert = {"float16": _float16, "bfloat16": _bfloat16}.get(quantization.removeprefix("int8_"), np.asarray)
     stored: Arrays = {}
     for name, array in arrays.items():
         if quantization.startswith("int8") and name.endswith("/weight"):
             stored[name], stored[f"{name}_scale"] = _int8(array)
         else:
-            stored[name] = array.astype(floats, copy=False) if array.dtype == np.float32 else array
+            stored[name] = convert(array) if array.dtype == np.float32 else array
     return stored
+
+
+def _float16(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float16)
+
+
+def _bfloat16(array: np.ndarray) -> np.ndarray:
+    """The upper half of each number, rounded to the nearest, of two the even one; what is no number stays so."""
+    bits = np.ascontiguousarray(array).view(np.uint32)
+    odd = (bits >> 16) & 1
+    rounded = (bits + 0x7FFF + odd) >> 16
+    return np.where(np.isnan(array), (bits >> 16) | 0x40, rounded).astype(STORED_BFLOAT16)
 
 
 def _int8(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -176,13 +203,45 @@ def model_bin(arrays: Arrays, quantization: str = "float32") -> bytes:
 
 def _write(out: io.BytesIO, name: str, array: np.ndarray) -> None:
     shape = struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
-    out.write(_string(name) + shape + struct.pack("<BI", DTYPES.index(array.dtype.name), array.nbytes))
+    kind = "bfloat16" if array.dtype.name == STORED_BFLOAT16 else array.dtype.name
+    out.write(_string(name) + shape + struct.pack("<BI", DTYPES.index(kind), array.nbytes))
     out.write(np.ascontiguousarray(array).data.cast("B"))
 
 
 def _string(text: str) -> bytes:
     raw = text.encode()
     return struct.pack("<H", len(raw) + 1) + raw + b"\0"
+
+
+def read_ctranslate2(folder: Path) -> Contents:
+    """All of a CTranslate2 folder whose weights are whole.
+
+    Raises:
+        ModelError: it is damaged, no Whisper model, without a tokenizer, or its weights are integers.
+    """
+    where = str(folder / "model.bin")
+    arrays = read_model_bin(folder / "model.bin")
+    if integers := {array.dtype.name for array in arrays.values() if array.dtype.kind == "i" and array.ndim}:
+        raise ModelError(
+            f"its weights are {', '.join(sorted(integers))}, which has lost what training needs",
+            where=str(folder),
+            fix="use the float16 or float32 conversion, or the model it was made from",
+        )
+    state = to_transformers(arrays, where)
+    try:
+        heads = [int(arrays[f"{part}/num_heads"]) for part in ("encoder", "decoder")]
+        shape = Shape.from_state(state, *heads)
+        tokenizer_json = (folder / "tokenizer.json").read_bytes()
+        generation = Generation.from_ctranslate2(folder)
+    except FileNotFoundError as error:
+        fix = "copy the base model's into it"
+        raise ModelError(f"no {Path(error.filename).name} in the folder", where=str(folder), fix=fix) from error
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ModelError(f"not a Whisper model ({error!r})", where=where, fix="download or convert it again") from error
+    check_state(state, shape, where)
+    if len({array.dtype for array in state.values()}) > 1:
+        raise ModelError("its weights are of several precisions", where=where, fix="download or convert it again")
+    return Contents(state, shape, tokenizer_json, generation)
 
 
 def read_model_bin(path: Path) -> Arrays:
@@ -209,7 +268,10 @@ class _Reader:
         version, spec, revision = self._number("I"), self._text(), self._number("I")
         if (version, spec, revision) != (BINARY_VERSION, SPEC, REVISION):
             raise ValueError(f"{spec} version {version} revision {revision}, expected {SPEC} 6 revision 3")
-        return dict(self._array() for _ in range(self._number("I")))
+        arrays = dict(self._array() for _ in range(self._number("I")))
+        for _ in range(2 * self._number("I")):  # other names of some of them
+            self._text()
+        return arrays
 
     def _array(self) -> tuple[str, np.ndarray]:
         name = self._text()
@@ -225,7 +287,9 @@ class _Reader:
             raise ValueError(f"array {name} states {size} bytes for a shape of {shape}")
         values = self._take(size).view(stored).reshape(shape)
         if DTYPES[code] == "bfloat16":
-            values = (values.astype(np.uint32) << 16).view(np.float32)
+            wide = values.astype(np.uint32)
+            wide <<= 16  # in place: twice the bytes of the file are enough
+            values = wide.view(np.float32)
         return name, np.asarray(values)
 
     def _number(self, kind: str) -> int:

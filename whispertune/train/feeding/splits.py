@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,7 +177,7 @@ def load_splits(
     notes = [f"{name}: {note}" for name, data in found.items() for note in data.notes]
     notes += [each.note for each in streams]
     train = apart.splits["train"]
-    return Splits(_parts(train, recipe), streams, **found, notes=(*notes, *apart.notes))
+    return Splits(_parts(train, len(recipe.data.train)), streams, **found, notes=(*notes, *apart.notes))
 
 
 def _read_split(
@@ -213,15 +214,24 @@ def _read(
     return replace(data, segments=prefixed(segments, prefix) if prefix else segments, problems=problems, notes=notes)
 
 
-def _parts(train: SegmentTable, recipe: Recipe) -> dict[int, SegmentTable]:
-    """The rows of train by the index of their source."""
+def source_counts(splits: Splits, recipe: Recipe) -> list[dict[str, Any]]:
+    """Rows and seconds of each source that is no stream, as run.json keeps them."""
+    return [
+        {"split": split, "index": index, "rows": len(table), "seconds": round(table.seconds, 2)}
+        for split in SPLITS
+        for index, table in _parts(as_table(getattr(splits, split).segments), len(getattr(recipe.data, split))).items()
+    ]
+
+
+def _parts(rows: SegmentTable, sources: int) -> dict[int, SegmentTable]:
+    """The rows of a split by the index of their source."""
     import pyarrow.compute as pc
 
-    if len(recipe.data.train) == 1:
-        return {0: train} if len(train) else {}
+    if sources == 1:
+        return {0: rows} if len(rows) else {}
     parts = {}
-    for index in range(len(recipe.data.train)):
-        mine = train.where(pc.starts_with(train.ids, f"{index}/").to_numpy(zero_copy_only=False))
+    for index in range(sources):
+        mine = rows.where(pc.starts_with(rows.ids, f"{index}/").to_numpy(zero_copy_only=False))
         if len(mine):
             parts[index] = mine
     return parts

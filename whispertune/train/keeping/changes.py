@@ -17,6 +17,8 @@ CACHE: Final = "train.cache_gb"  # how much does not matter, but whether at all:
 # Keys that do not change what is trained.
 FREE: Final = (
     "name",
+    "licence",
+    "data.*.licence",
     "tracking.*",
     "checkpoints.keep",
     "checkpoints.every_steps",

@@ -28,6 +28,7 @@ from whispertune.decode.engines import Engine, LiveModel, best_device, live_engi
 from whispertune.errors import ModelError, RecipeError
 from whispertune.evaluation.evaluate import Evaluation
 from whispertune.evaluation.retention import RetentionSet, SetChange
+from whispertune.model.formats.adapter import keep_adapter
 from whispertune.model.formats.transformers import write_folder
 from whispertune.model.generation import tuned_generation
 from whispertune.model.load import ModelFolder
@@ -204,7 +205,7 @@ class DevSet:
 
     def _measured_by(self, progress: Progress, context: str) -> str:
         rows = self.subset.fingerprint(self.subset.asked or progress.dev_rows)
-        return f"{self.metric} {context} {rows}"
+        return f"{self.metric} {context} {rows} {self.engine_kind} {self.recipe.evaluation.beams}"
 
     def _proven(self, engine: Engine, what: str) -> bool:
         """Whether some clips are decoded about as well cut to what is spoken as on 30 s."""
@@ -334,6 +335,7 @@ class DevSet:
         def write(folder: Path) -> None:  # on the main rank alone: where there are shards, it has a model in one piece
             state = merged_state(model)
             write_folder(folder, state, self.folder.shape, self.folder.tokenizer_json, self.generation)
+            keep_adapter(model, folder, self.recipe.model)  # what was averaged is the mean of adapters, so it has one
             Mark(("full",), weights).write(folder)  # what else it may be decoded on is found out at the end
 
         return self.ranks.on_main(lambda: self.saver.model(write, must=must))

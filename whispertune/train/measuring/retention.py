@@ -1,6 +1,6 @@
 """What a run measures beside its own language: its retention sets, before, on the way and after.
 
-sets = load_retention(recipe, vocabulary, reader)         # RetentionSet; what is wrong with them is found here
+sets = load_retention(recipe, vocabulary, reader, train)  # RetentionSet; what is wrong with them is found here
 kept = RetentionSets(recipe, sets, rows, write)
 kept.known("ctranslate2") or kept.base(engine)            # the untouched model on all rows, decoded once a run
 kept.at(engine, step)                                     # on some rows: lines of kind "retention" in metrics.jsonl
@@ -11,15 +11,21 @@ All is decoded on 30 s: that is what the base model can do. Whole recordings are
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from whispertune.data.audio import AudioReader
+from whispertune.data.clean import quoted
+from whispertune.data.leakage import MOST_FILES, check_apart
 from whispertune.data.problems import check_share, summary
+from whispertune.data.segments import Segment
 from whispertune.data.sources import open_source
-from whispertune.data.table import as_table, prefixed
+from whispertune.data.table import SegmentTable, as_table, prefixed
+from whispertune.data.texts import rows_of
 from whispertune.decode.engines import Engine
 from whispertune.errors import DataError, RecipeError
 from whispertune.evaluation.evaluate import Evaluation
@@ -32,6 +38,7 @@ from whispertune.evaluation.retention import (
     transcribed,
     write_changes,
 )
+from whispertune.files import replace_text
 from whispertune.languages import code_of
 from whispertune.recipe import Recipe, RetentionTable
 from whispertune.score.normalize import raw_text
@@ -48,16 +55,20 @@ Utterances = tuple[UtteranceScore, ...]
 Write = Callable[[str, Callable[[], None]], None]  # (what is written, what writes it)
 
 
-def load_retention(recipe: Recipe, vocabulary: Vocabulary, reader: AudioReader) -> tuple[RetentionSet, ...]:
-    """The recipe's retention sets.
+def load_retention(
+    recipe: Recipe, vocabulary: Vocabulary, reader: AudioReader, train: Sequence[Segment] = ()
+) -> tuple[RetentionSet, ...]:
+    """The recipe's retention sets, without what is trained on, or whatever else `clean.leakage` says of that.
 
     Raises:
         InputError: one of them cannot be read, has no rows, or a language that the model does not have.
+        DataError: one shares speech, audio or text with `train`, and that is an error.
     """
-    return tuple(
-        read_set(table, f"retention.{index}", recipe, vocabulary, reader)
-        for index, table in enumerate(recipe.retention)
-    )
+    sets = []
+    for index, table in enumerate(recipe.retention):
+        found = read_set(table, f"retention.{index}", recipe, vocabulary, reader)
+        sets.append(kept_apart(found, train, recipe.clean.leakage, f"retention.{index}"))
+    return tuple(sets)
 
 
 def read_set(
@@ -80,6 +91,44 @@ def read_set(
     notes = (summary(data, f"retention, {table.name}"), *data.notes)
     rows = prefixed(as_table(data.segments), prefix(table.name))
     return RetentionSet(table.name, tuple(rows), recordings=table.recordings, notes=notes)
+
+
+def kept_apart(found: RetentionSet, train: Sequence[Segment], policy: str, origin: str) -> RetentionSet:
+    """A set that shares nothing with train, or what the policy (error, drop, allow) lets it.
+
+    Unlike with dev it is the set's rows that are dropped: what is trained does not depend on what is measured. Of
+    recordings that are transcribed as a whole all goes.
+
+    Raises:
+        DataError: they share something and the policy is error, or nothing is left.
+    """
+    if found.silent or not len(train):
+        return found
+    rows = SegmentTable.of(replace(each, text=raw_text(each.text)) for each in found.segments)
+    kept = check_apart({"train": rows, "dev": as_table(train)}, "drop").kept["train"]  # "drop" takes from the first
+    if len(rows) + len(train) > MOST_FILES:
+        note = f"retention, {found.name}: not looked whether train has copies of its files: over {MOST_FILES:,} rows"
+        found = replace(found, notes=(*found.notes, note))
+    shared = [each for each, stays in zip(found.segments, kept, strict=True) if not stays]
+    if not shared:
+        return found
+    told = f"{len(shared):,} of the {rows_of(len(found.segments))} of retention, {found.name}, are in train too"
+    if policy == "error":
+        raise DataError(
+            f"{told}, by speech, audio or text, e.g. {shared[0].id}: {quoted(shared[0].text)}",
+            where=origin,
+            fix="what was trained on does not tell what is kept: take it out of one of them, or set clean.leakage to "
+            '"drop" (it goes from the retention set) or "allow"',
+        )
+    if policy == "allow":
+        note = f"{told} (clean.leakage is allow): its figures say too little of what is forgotten"
+        return replace(found, notes=(*found.notes, note))
+    gone = {each.recording if found.recordings else each.id for each in shared}
+    left = tuple(s for s in found.segments if (s.recording if found.recordings else s.id) not in gone)
+    if not left:
+        raise DataError(f"all rows of retention, {found.name}, are in train too", where=origin, fix="name other data")
+    note = f"{told}, so {len(found.segments) - len(left):,} are left out (clean.leakage is drop)"
+    return replace(found, segments=left, notes=(*found.notes, note))
 
 
 class RetentionSets:
@@ -137,8 +186,13 @@ class RetentionSets:
         evaluation = evaluation.of("retention", biased=False)
 
         def write() -> None:
-            (self.run.folder / "evaluations" / FOLDER).mkdir(parents=True, exist_ok=True)
+            how = self._how_path(found)
+            how.parent.mkdir(parents=True, exist_ok=True)
+            if who == "base":
+                how.unlink(missing_ok=True)
             self.run.save_evaluation(f"{FOLDER}/{found.name}.{who}", evaluation)
+            if who == "base":  # last: where it stands, it is of what lies beside it
+                replace_text(how, json.dumps(self._how(found, engine.name), indent=2) + "\n")
 
         self.write("an evaluation", write)
         return evaluation.utterances
@@ -153,11 +207,33 @@ class RetentionSets:
         return transcribed(model, found, self.rows.reader, engine=engine_kind, beams=beams, progress=progress)
 
     def _read(self, found: RetentionSet, engine_kind: str) -> Utterances | None:
-        """What the base model wrote, where it was for these very rows, by this engine."""
-        known = self.rows.ranks.on_main(lambda: self.run.read_evaluation(f"{FOLDER}/{found.name}.base"))
+        """What the base model wrote, where it was for these very rows and decoded as the recipe says now."""
+        known, how = self.rows.ranks.on_main(
+            lambda: (self.run.read_evaluation(f"{FOLDER}/{found.name}.base"), _read_how(self._how_path(found)))
+        )
         rows = {segment.id: raw_text(segment.text) for segment in found.segments}
-        if known is None or known.engine != engine_kind:
+        if known is None or how != self._how(found, engine_kind):
             return None
         if rows != {each.id: each.reference for each in known.utterances}:
             return None
         return known.utterances
+
+    def _how(self, found: RetentionSet, engine_kind: str) -> dict[str, Any]:
+        """All that what a model writes for a set depends on, besides its weights: always on 30 s."""
+        return {
+            "engine": engine_kind,
+            "beams": self.recipe.evaluation.beams,
+            "recordings": found.recordings,
+            "rows_sha256": as_table(found.segments).fingerprint(),
+        }
+
+    def _how_path(self, found: RetentionSet) -> Path:
+        return self.run.folder / "evaluations" / FOLDER / f"{found.name}.base.how.json"
+
+
+def _read_how(path: Path) -> Any:
+    """How the base model was measured; None where that is not known."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

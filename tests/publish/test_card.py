@@ -1,0 +1,215 @@
+"""A card tells what its run wrote down, in the forms that people and the hub read, and nothing of who made it."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard, metadata_load
+from huggingface_hub.repocard_data import eval_results_to_model_index
+
+from tests.finished_run import finished_run, of_texts
+from tests.hub_server import Hub
+from whispertune.data.segments import Segment
+from whispertune.errors import InputError
+from whispertune.model.load import ModelFolder
+from whispertune.publish.card import card
+from whispertune.publish.exported import Exported, Verified, parse_formats
+from whispertune.publish.facts import Origin, read_facts
+from whispertune.publish.failures import known_failures
+from whispertune.train.run import Run
+
+REPOSITORY = "me/whisper-noise"
+VERIFIED = Verified(
+    "0.10 WER from the source (9.10 there, 9.20 here, at most 0.5 allowed) on 60 clips", 60, 58, 120.0, 30.0
+)
+EXPORTS = (
+    Exported("transformers", "float32", "", 290_000_000, "transformers 5.23.0", VERIFIED),
+    Exported("ct2", "int8_float16", "ct2", 77_000_000, "faster-whisper 1.2.1", None),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny: ModelFolder, noises: Path) -> Run:
+    return finished_run(
+        tmp_path_factory.mktemp("card") / "my-run", tiny.path, noises, licence="apache-2.0", counted=True
+    )
+
+
+@pytest.fixture(scope="module")
+def text(run: Run) -> str:
+    facts = read_facts(run)
+    return card(facts, EXPORTS, REPOSITORY, licence=facts.recipe.licence, multilingual=True)
+
+
+def section(text: str, title: str) -> str:
+    return text.split(f"\n## {title}\n")[1].split("\n## ", maxsplit=1)[0]
+
+
+def test_figures_are_those_of_the_run(text: str, run: Run) -> None:
+    scores = read_facts(run).tuned.scores
+    low, high = scores.wer_normalized_interval
+    results = section(text, "Results")
+    assert "| | base | tuned |" in results
+    assert f"| {scores.wer_normalized:.1f} ({low:.1f} to {high:.1f}) |" in results
+    assert f"Normalised: by `{scores.normalizer}`" in results
+    assert scores.normalizer == "whispertune-basic 1"
+    assert "These rows also chose the checkpoint" in results
+    assert "3 rows, 0.1 minutes, of the dev set" in results
+
+
+def test_a_test_set_is_not_said_to_have_chosen(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
+    facts = read_facts(finished_run(tmp_path / "run", tiny.path, noises, test=True))
+    written = card(facts, EXPORTS, REPOSITORY, licence=None, multilingual=True)
+    assert "chose the checkpoint" not in written
+    assert ModelCard(written).data.eval_results[0].dataset_split == "test"
+    assert "- This model: not stated" in section(written, "Licence and origin")
+    assert "license" not in ModelCard(written).data.to_dict()
+
+
+def test_how_it_was_made(text: str) -> None:
+    made = section(text, "How it was made")
+    assert "LoRA of rank 8 on attention, merged (0.6 M of 72.6 M parameters)" in made
+    assert "the average of several weights, after step 30" in made
+    assert "Hardware: 8 cores, 31 GB; NVIDIA L4" in made
+    assert "1.5 h in all, 1.0 h of it training" in made
+    assert "0.0421 kWh (CPU measured); CO2: 0.0013 kg" in made
+    assert "torch 2.13.0" in made
+    recipe = tomllib.loads(made.split("```toml\n")[1].split("```")[0])
+    assert recipe["data"]["train"][0]["source"] == "train"
+    assert recipe["train"] == {"method": "lora", "lora": {"rank": 8}}
+
+
+def test_data_with_hours_and_licences(text: str) -> None:
+    data = section(text, "Data")
+    assert "| train | train | sv | 1,200 | 1.32 | cc-by-4.0 |" in data
+    assert "| dev | dev | sv |  |  | not stated |" in data
+    assert "3.96 h of speech: 3 passes over about 1.32 h" in data
+    assert "3 too short" in data
+    assert "- Data, train: cc-by-4.0" in section(text, "Licence and origin")
+
+
+def test_what_was_forgotten(text: str) -> None:
+    assert "| english | 3 | WER |" in section(text, "What the base model could do")
+
+
+def test_a_run_that_wrote_down_less_says_so(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", tiny.path, noises)
+    result = json.loads(run.result.read_text())
+    run.result.write_text(json.dumps(result | {"energy_kwh": None, "co2_kg": None}))
+    (run.folder / "evaluations" / "retention.json").unlink()
+    written = card(read_facts(run), EXPORTS, REPOSITORY, licence=None, multilingual=True)
+    assert "Hardware: not written down by this run" in written
+    assert "Energy and CO2: not measured" in written
+    assert "Nothing was measured of what the base model could do" in written
+    assert "co2_eq_emissions" not in ModelCard(written).data.to_dict()
+
+
+def test_what_is_not_verified_is_said(text: str) -> None:
+    formats = section(text, "Formats")
+    assert "| ct2 | int8_float16 | `ct2/` | 77 MB | **not verified** |" in formats
+    assert "transformers 5.23.0: 0.10 WER from the source" in formats
+    assert "tokens equal on 58 of 60 clips, 4.0 times as fast as speech" in formats
+    use = section(text, "Use")
+    assert "With the arguments of the verification; `pip install transformers" in use
+    assert "**Not verified**: nobody ran it yet; `pip install faster-whisper`" in use
+    for program in use.split("```python\n")[1:]:
+        compile(program.split("```")[0], "card", "exec")
+
+
+def test_the_hub_reads_it(text: str, tmp_path: Path, hub: Hub) -> None:
+    found = ModelCard(text)
+    found.validate()  # by the hub on loopback
+    found.save(tmp_path / "README.md")
+    head = metadata_load(tmp_path / "README.md")
+    assert head is not None
+    data = found.data
+    assert head["model-index"] == eval_results_to_model_index("whisper-noise", data.eval_results)
+    assert (head["license"], head["language"], head["base_model"]) == ("apache-2.0", ["sv"], "openai/whisper-base")
+    assert (head["base_model_relation"], head["library_name"]) == ("finetune", "transformers")
+    assert head["co2_eq_emissions"]["emissions"] == 1.26
+    assert [each.metric_type for each in data.eval_results] == ["wer", "wer", "cer", "cer"]
+    assert data.eval_results[0].dataset_split == "validation"
+    assert "on rows that chose the checkpoint" in data.eval_results[0].metric_name
+    assert data.eval_results[1].metric_args["normalizer"] == "whispertune-basic 1"
+
+
+def test_nothing_of_this_machine(text: str, noises: Path, run: Run) -> None:
+    for told in (text, read_facts(run).recipe_toml):
+        assert str(noises) not in told
+        assert str(run.folder) not in told
+    assert tomllib.loads(read_facts(run).recipe_toml)["model"] == "bundled:whisper-base"
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "hub_name", "licence"),
+    [
+        ("bundled:whisper-tiny.en", "openai/whisper-tiny.en", "openai/whisper-tiny.en", "mit"),
+        ("someone/whisper-sv", "someone/whisper-sv", "someone/whisper-sv", None),
+        ("/home/nobody/models/mine", "mine", None, None),
+    ],
+)
+def test_where_a_model_comes_from(model: str, name: str, hub_name: str | None, licence: str | None) -> None:
+    assert Origin.of(model) == Origin(name, hub_name, licence)
+
+
+def test_a_run_on_a_run_comes_from_its_base(run: Run) -> None:
+    assert Origin.of(str(run.folder)) == Origin("my-run", "openai/whisper-base", "mit")
+
+
+def test_only_finished_runs_have_a_card(run: Run, tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no run: a card tells"):
+        read_facts(Run(tiny.path))
+    unfinished = finished_run(tmp_path / "run", tiny.path, noises)
+    unfinished.result.unlink()
+    with pytest.raises(InputError, match=r"not finished[\s\S]*--resume"):
+        read_facts(unfinished)
+
+
+def rows(count: int) -> list[Segment]:
+    """Half of a fast speaker with long rows, half of a slow one."""
+    return [
+        Segment(
+            f"{n}", Path("talk.wav"), 0.0, 1.0 if n % 2 else 25.0, "one two three four", "sv", speaker=f"Person {n % 2}"
+        )
+        for n in range(count)
+    ]
+
+
+def test_the_worst_groups_are_told_without_names_or_texts() -> None:
+    segments = rows(80)
+    spoilt = {each.id for each in segments if each.duration_s > 20}
+    found = of_texts(segments, lambda text: text, "test").utterances
+    worse = of_texts(segments, lambda text: "one six five four", "test").utterances
+    mixed = [bad if bad.id in spoilt else good for good, bad in zip(found, worse, strict=True)]
+    told = "\n".join(known_failures(mixed, segments))
+    assert "| duration: 20 to 30 s | 40 | 50.0 |" in told
+    assert "| one of 2 speakers | 40 | 50.0 |" in told
+    assert "with more errors than the rest" in told
+    assert "Person" not in told
+    assert "three" not in told
+
+
+def test_of_few_rows_or_unknown_ones_no_group_is_claimed() -> None:
+    segments = rows(10)
+    found = of_texts(
+        segments, lambda text: text + " and on and on and on and on and on and on and on", "test"
+    ).utterances
+    told = known_failures(found, segments)
+    assert told[0].startswith("There are too few rows to tell groups apart")
+    assert "signs of being made up" in told[-1]
+    assert known_failures(found, ())[0].startswith("Lengths and speakers of these rows were not at hand")
+
+
+def test_formats_by_name_and_quantization() -> None:
+    wanted = parse_formats("transformers, ct2:int8,ct2")
+    assert [(each.format, each.quantization, each.folder) for each in wanted] == [
+        ("transformers", "float32", ""),
+        ("ct2", "int8", "ct2-int8"),
+        ("ct2", "float16", "ct2-float16"),
+    ]
+    for written, what in (("mp3", "unknown format"), ("ct2:int3", "not written in 'int3'"), ("ct2,ct2", "twice")):
+        with pytest.raises(InputError, match=what):
+            parse_formats(written)

@@ -1,0 +1,157 @@
+"""What goes up to the hub: all that is meant to, nothing else, and after a broken connection only what is missing."""
+
+from __future__ import annotations
+
+import getpass
+import random
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.hub_server import Hub
+from whispertune.errors import InputError, WhispertuneError
+from whispertune.publish.hub import push
+from whispertune.publish.place import Upload, check, files_of
+from whispertune.reporting import Reporter
+
+REPOSITORY = "me/whisper-noise"
+CARD = "---\nlanguage:\n- sv\n---\n\n# whisper-noise\n\nhttps://huggingface.co/me/whisper-noise, 1/2 and/or 3/4.\n"
+LARGE = 4
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A publication in two forms, with four large files."""
+    folder = tmp_path / "publish"
+    for name in ("README.md", "plain/config.json", "ct2/config.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(CARD if name == "README.md" else '{"d_model": 16}')
+    for number, name in enumerate(("plain/a.safetensors", "plain/b.safetensors", "ct2/model.bin", "ct2/more.bin")):
+        (folder / name).write_bytes(random.Random(number).randbytes(200_000))
+    return folder
+
+
+def uploads_of(place: Path) -> tuple[Upload, ...]:
+    return files_of([place / "README.md"], {"": place / "plain", "ct2": place / "ct2"})
+
+
+def pushed(files: tuple[Upload, ...], *, public: bool = False) -> str:
+    return push(files, REPOSITORY, public=public, reporter=Reporter())
+
+
+def sent(hub: Hub) -> list[str]:
+    return [one.path for one in hub.requests if one.method == "PUT"]
+
+
+def test_all_of_it_private_in_one_commit(place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    files = uploads_of(place)
+    assert pushed(files) == f"{hub.url}/{REPOSITORY}"
+    assert hub.repos["models", REPOSITORY].private
+    assert hub.files(REPOSITORY, "models") == {each.name: each.path.read_bytes() for each in files}
+    assert [each.name for each in files][:2] == ["README.md", "a.safetensors"]
+    assert hub.repos["models", REPOSITORY].messages == ["initial commit", "Published with Whispertune"]
+    assert pushed(files) == f"{hub.url}/{REPOSITORY}"
+    assert len(sent(hub)) == LARGE
+
+
+def test_a_broken_connection_leaves_nothing_half_and_is_gone_on_from(
+    place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    hub.break_uploads(after=2)
+    with pytest.raises(WhispertuneError, match=r"(?s)the hub failed.*run the same command again") as raised:
+        pushed(uploads_of(place))
+    assert raised.value.exit_code == 1
+    assert hub.files(REPOSITORY, "models") == {}
+    assert len(sent(hub)) == 2
+    hub.mend_uploads()
+    pushed(uploads_of(place))
+    assert len(sent(hub)) == len(set(sent(hub))) == LARGE
+    assert len(hub.files(REPOSITORY, "models")) == LARGE + 3
+
+
+def test_what_an_earlier_publication_left_is_removed(place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    old = {"ct2/old.bin": b"1", "ct2-int8/model.bin": b"2", "model.safetensors": b"3"}
+    theirs = {"LICENSE": b"4", "pictures/curve.png": b"5", ".gitattributes": b"6"}
+    hub.add_repo(REPOSITORY, old | theirs, kind="models", private=True)
+    pushed(uploads_of(place))
+    names = set(hub.files(REPOSITORY, "models"))
+    assert names == {each.name for each in uploads_of(place)} | set(theirs)
+
+
+def test_public_only_when_asked_for(place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    hub.add_repo(REPOSITORY, {}, kind="models")
+    with pytest.raises(InputError, match=r"is there already and is public[\s\S]*--public"):
+        pushed(uploads_of(place))
+    pushed(uploads_of(place), public=True)
+    assert not hub.repos["models", REPOSITORY].private
+
+
+@pytest.mark.parametrize("whose", ["nobody", "stranger"])
+def test_no_right_to_write_is_one_clear_line(
+    whose: str, place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if whose == "stranger":
+        monkeypatch.setenv("HF_TOKEN", hub.stranger_token)
+    with pytest.raises(InputError, match=r"(?s)the hub does not let us write there.*hf auth login"):
+        pushed(uploads_of(place))
+    assert not sent(hub)
+
+
+def test_a_space(place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    files = files_of([place / "README.md"], {})
+    url = push(files, f"{REPOSITORY}-demo", public=False, reporter=Reporter(), kind="space")
+    assert url == f"{hub.url}/spaces/{REPOSITORY}-demo"
+    assert hub.repos["spaces", f"{REPOSITORY}-demo"].private
+    assert set(hub.files(f"{REPOSITORY}-demo", "spaces")) == {"README.md"}
+
+
+def test_links_and_files_from_elsewhere_are_refused(place: Path, tmp_path: Path) -> None:
+    check(uploads_of(place), inside=place, repository=REPOSITORY)
+    outside = tmp_path / "secret.json"
+    outside.write_text("{}")
+    with pytest.raises(InputError, match="lies elsewhere"):
+        check(files_of([outside], {}), inside=place, repository=REPOSITORY)
+    for target in (outside, tmp_path):
+        (place / "ct2" / "link").symlink_to(target)
+        with pytest.raises(InputError, match=r"link: not a file of its own"):
+            check(uploads_of(place), inside=place, repository=REPOSITORY)
+        (place / "ct2" / "link").unlink()
+    with pytest.raises(InputError, match=r"README.md: two files"):
+        files_of([place / "README.md"], {"": place})
+
+
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [
+        ("README.md", f"made in {Path.home()}/runs"),
+        ("plain/config.json", f'{{"_name_or_path": "{Path(__file__).parent}"}}'),
+        ("ct2/config.json", '{"made_by": "annika"}'),
+        ("plain/notes.txt", "on host-of-annika."),
+        ("plain/a.safetensors", f"stack trace: {Path(__file__).parents[2]}/whispertune/model.py"),
+    ],
+)
+def test_what_tells_of_this_machine_is_found(
+    name: str, held: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "annika")
+    monkeypatch.setattr(socket, "gethostname", lambda: "host-of-annika")
+    check(uploads_of(place), inside=place, repository=REPOSITORY)
+    (place / name).write_text(held)
+    with pytest.raises(InputError, match="which tells of this machine or its user"):
+        check(uploads_of(place), inside=place, repository=REPOSITORY)
+
+
+def test_what_is_public_anyway_is_not_taken_for_a_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The owner's name where it is the user's too, addresses, and the words of the base's vocabulary."""
+    monkeypatch.setattr(getpass, "getuser", lambda: "annika")
+    (place / "README.md").write_text(CARD + "`annika/whisper-sv`, see https://example.org/usr/lib and 10 km/h /usr x")
+    (place / "plain" / "tokenizer.json").write_text('{"annika": 1, "/usr/lib": 2}')
+    check(uploads_of(place), inside=place, repository="annika/whisper-sv")
+    with pytest.raises(InputError, match="'annika'"):
+        check(uploads_of(place), inside=place, repository=REPOSITORY)

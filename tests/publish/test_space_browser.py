@@ -1,0 +1,133 @@
+"""The Space as visitors have it: started with one command, opened in a browser, spoken to."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser import ARGUMENTS, chromium
+from whispertune.model.bundled import bundled_files
+from whispertune.model.load import ModelFolder
+from whispertune.publish.space import write_space
+
+LIMIT_MS = 180_000  # for anything; on a busy machine the page alone takes a while
+SENTENCE = "The quick brown fox jumps over the lazy dog."
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentence, read out."""
+    path = tmp_path_factory.mktemp("speech") / "fox.wav"
+    subprocess.run([sys.executable, "-m", "py_nanotts", SENTENCE, "-o", str(path), "-v", "en-GB"], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, tiny_en: ModelFolder) -> Iterator[str]:
+    """A running Space: its base model is run by transformers and takes no language, its tuned one by faster-whisper."""
+    space = tmp_path_factory.mktemp("space")
+    tuned = bundled_files("whisper-base")
+    write_space(space, title="Two models", tuned=str(tuned), base=str(tiny_en.path), language="en", task="transcribe")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(space / "uploads"), "HF_HUB_OFFLINE": "1"}
+    log = space / "log.txt"
+    with log.open("w") as told:
+        app = subprocess.Popen(
+            [sys.executable, "app.py"], cwd=space, env=os.environ | settings, stdout=told, stderr=subprocess.STDOUT
+        )
+    try:
+        while "Running on local URL" not in log.read_text():
+            assert app.poll() is None, log.read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        app.terminate()
+        app.wait()
+
+
+@pytest.fixture(scope="module")
+def browser(speech: Path) -> Iterator[Any]:
+    """A browser whose microphone hears the sentence, again and again."""
+    fake = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    with chromium() as plain:
+        running = plain.browser_type.launch(
+            executable_path=shutil.which("chromium"),
+            args=[*ARGUMENTS, *fake, f"--use-file-for-fake-audio-capture={speech}"],
+        )
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """The page, opened; an error in it, or a request to any other machine, fails the test."""
+    opened = browser.new_page(viewport={"width": 375, "height": 900})
+    opened.set_default_timeout(LIMIT_MS)
+    troubles: list[str] = []
+    opened.on("console", lambda message: message.type == "error" and troubles.append(message.text))
+    opened.on("pageerror", lambda error: troubles.append(str(error)))
+    own = (address, "data:", f"blob:{address}")
+    opened.on("request", lambda asked: asked.url.startswith(own) or troubles.append(asked.url))
+    opened.goto(address)
+    opened.get_by_role("button", name="Transcribe").wait_for()
+    yield opened
+    opened.close()
+    assert troubles == []
+
+
+def transcribe(page: Any) -> tuple[str, str]:
+    """What both models write: before, after."""
+    from playwright.sync_api import expect
+
+    page.get_by_role("button", name="Transcribe").click()
+    fields = [page.get_by_label("Before: "), page.get_by_label("After: ")]
+    for field in fields:
+        expect(field).to_have_value(re.compile(r"\w"), timeout=LIMIT_MS)
+    before, after = (field.input_value() for field in fields)
+    return before, after
+
+
+def test_a_file_is_written_by_both(page: Any, speech: Path) -> None:
+    from playwright.sync_api import expect
+
+    expect(page).to_have_title("Two models")
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    page.get_by_role("button", name="Upload file").click()
+    page.locator("input[type=file]").set_input_files(speech)
+    page.get_by_role("button", name="Play", exact=True).wait_for()
+    assert transcribe(page) == (SENTENCE, SENTENCE)
+
+
+def test_the_microphone_is_written_by_both(page: Any) -> None:
+    page.get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_timeout(5000)  # of speech
+    page.get_by_role("button", name="Stop", exact=True).first.click()
+    page.get_by_role("button", name="Play", exact=True).wait_for()
+    for text in transcribe(page):
+        assert "lazy dog" in text or "brown fox" in text
+
+
+def test_without_speech_it_says_what_to_do(page: Any) -> None:
+    page.get_by_role("button", name="Transcribe").click()
+    page.get_by_text("Record something, or choose a file.").wait_for()
+
+
+def test_what_is_no_audio_is_told_so(page: Any, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"RIFF, and nothing behind it")
+    page.get_by_role("button", name="Upload file").click()
+    page.locator("input[type=file]").set_input_files(broken)
+    page.get_by_role("button", name="Transcribe").click()
+    page.get_by_text("There is no audio in this file that can be read.").wait_for()

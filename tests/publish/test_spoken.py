@@ -1,0 +1,61 @@
+"""Clips for models that have none of their own, and where exports go if nothing is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from whispertune.data.audio import AudioReader
+from whispertune.decode.engines import open_engine
+from whispertune.errors import InputError
+from whispertune.evaluation.evaluate import evaluate
+from whispertune.publish import spoken
+from whispertune.publish.comparison import ENOUGH_WORDS, enough_clips
+from whispertune.publish.spoken import SENTENCES, spoken_clips
+from whispertune.service.export import default_folder, export_model
+
+
+def test_there_are_enough_words() -> None:
+    assert sum(len(sentence.split()) for sentence in SENTENCES) >= ENOUGH_WORDS
+    assert len(set(SENTENCES)) == len(SENTENCES)
+
+
+def test_whisper_hears_what_was_spoken(reader: AudioReader) -> None:
+    clips = spoken_clips()[:6]
+    assert all(2 < clip.duration_s < 10 for clip in clips)
+    found = evaluate(open_engine("ctranslate2", "bundled:whisper-base"), clips, reader)
+    assert found.scores.wer_normalized < 15
+    assert spoken_clips()[0].recording == clips[0].recording  # made once
+
+
+def test_a_model_without_clips_is_verified_on_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(spoken, "SENTENCES", SENTENCES[:3])
+    found = export_model("bundled:whisper-tiny.en", "transformers", tmp_path / "out").comparison
+    assert found is not None
+    assert (found.clips, found.texts_equal, found.tokens_equal, found.apart) == (3, 3, 3, 0.0)
+
+
+def test_without_a_synthesiser_it_says_what_helps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WHISPERTUNE_CACHE", str(tmp_path))
+    monkeypatch.setattr(spoken, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"--data, or pip install 'whispertune\[demo\]'"):
+        spoken_clips()
+
+
+@pytest.mark.parametrize(
+    ("model", "to", "quantization", "expected"),
+    [
+        ("openai/whisper-small", "ggml", "q5_0", "whisper-small-ggml-q5_0"),
+        ("bundled:whisper-base", "ct2", None, "whisper-base-ct2"),
+        ("models/mine/", "onnx", None, "mine-onnx"),
+    ],
+)
+def test_where_an_export_goes(model: str, to: str, quantization: str | None, expected: str) -> None:
+    assert default_folder(model, to, quantization) == Path(expected)
+
+
+def test_of_a_run_it_goes_into_the_run(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    assert default_folder(str(tmp_path), "ct2", None) == tmp_path / "exports" / "ct2"
+    assert enough_clips([]) == []

@@ -1,0 +1,211 @@
+"""What a run wrote down of itself, as far as its card tells it: no paths, no texts, no names of people.
+
+facts = read_facts(Run(Path("my-run")))
+facts.base.hub, facts.tuned.scores.wer, facts.sources[0].label, facts.recipe_toml
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import tomli_w
+
+from whispertune.errors import InputError
+from whispertune.evaluation.evaluate import Evaluation
+from whispertune.evaluation.retention import SetChange, SetFigures
+from whispertune.languages import code_of
+from whispertune.model.load import RUN_MARK
+from whispertune.recipe import Recipe, SourceTable, kind_and_location
+from whispertune.recipe_file import load_recipe
+from whispertune.sources_of import label
+from whispertune.train.run import Run, read_lines
+
+BUNDLED: Final = "bundled:"
+OPENAI: Final = "openai/"
+OPENAI_LICENCE: Final = "mit"  # of Whisper's code and weights, as github.com/openai/whisper says
+SPLITS: Final = ("train", "dev", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The model that a run began with."""
+
+    name: str  # what people call it; a folder without where it lies
+    hub: str | None  # on the model hub; None where it is not there, or nobody knows
+    licence: str | None  # where it is known
+
+    @classmethod
+    def of(cls, model: str) -> Origin:
+        """From a recipe's `model`; a run stands for the model that it began with."""
+        if model.startswith(BUNDLED):
+            return cls.of(OPENAI + model.removeprefix(BUNDLED))
+        path = Path(model).expanduser()
+        if path.is_dir():
+            run = Run(path)
+            first = cls.of(load_recipe(run.resolved_recipe).model) if (path / RUN_MARK).exists() else None
+            return cls(path.resolve().name, first.hub if first else None, first.licence if first else None)
+        if path.is_absolute():  # a folder that is not there any more
+            return cls(path.name, None, None)
+        return cls(model, model, OPENAI_LICENCE if model.startswith(OPENAI) else None)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """One source of a split; rows and hours where the run wrote them down."""
+
+    split: str
+    label: str
+    dataset: str | None  # on the hub
+    config: str | None  # of it
+    language: str | None  # Whisper's code
+    licence: str | None
+    rows: int | None = None
+    hours: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """All that a card is made of."""
+
+    recipe: Recipe
+    recipe_toml: str  # every default spelled out, sources by their labels
+    chosen_toml: str  # of it, what is no default
+    base_model: Origin
+    languages: tuple[str, ...]
+    sources: tuple[SourceFacts, ...]
+    dropped: Mapping[str, int]  # rows that were not used, by reason
+    base: Evaluation
+    tuned: Evaluation
+    tuned_fit: Evaluation | None
+    retention: tuple[SetChange, ...]
+    result: Mapping[str, Any]  # result.json
+    machine: str | None  # what it was trained on
+    versions: Mapping[str, str]
+    epochs: float | None
+    weights: str  # "live", or "average" of several
+
+    @property
+    def task(self) -> str:
+        return self.recipe.task
+
+
+def read_facts(run: Run) -> RunFacts:
+    """What a finished run wrote down.
+
+    Raises:
+        InputError: the folder holds no run that was finished.
+    """
+    base, tuned = _evaluations(run)
+    recipe = load_recipe(run.resolved_recipe)
+    mark = json.loads((run.folder / RUN_MARK).read_text(encoding="utf-8"))
+    steps = [row for row in read_lines(run.metrics) if row.get("kind") == "step"]
+    told = _labelled(recipe)
+    result = json.loads(run.result.read_text(encoding="utf-8"))
+    return RunFacts(
+        recipe=recipe,
+        recipe_toml=tomli_w.dumps(told.model_dump(mode="json", exclude_none=True)),
+        chosen_toml=tomli_w.dumps(told.model_dump(mode="json", exclude_none=True, exclude_defaults=True)),
+        base_model=Origin.of(recipe.model),
+        languages=_languages(recipe),
+        sources=_sources(recipe, mark.get("data") or ()),
+        dropped=_dropped(run),
+        base=base,
+        tuned=tuned,
+        tuned_fit=run.read_evaluation("tuned_fit"),
+        retention=_retention(run.folder / "evaluations" / "retention.json"),
+        result=result,
+        machine=mark.get("machine"),
+        versions=mark.get("versions") or {},
+        epochs=steps[-1].get("epoch") if steps else None,
+        weights=str(result.get("best_weights") or "live"),
+    )
+
+
+def _evaluations(run: Run) -> tuple[Evaluation, Evaluation]:
+    if not (run.folder / RUN_MARK).exists():
+        raise InputError(
+            "no run: a card tells how a model was made, which only its run knows",
+            where=str(run.folder),
+            fix="give the folder of a run; whispertune export writes any model",
+        )
+    found = [run.read_evaluation(name) if run.result.exists() else None for name in ("base", "tuned")]
+    if found[0] is None or found[1] is None:
+        raise InputError(
+            "this run is not finished: there are no figures before and after",
+            where=str(run.folder),
+            fix=f"go on with it: {run.resume_command}",
+        )
+    return found[0], found[1]
+
+
+def _labelled(recipe: Recipe) -> Recipe:
+    """The recipe without what only means something on this machine."""
+    data = {
+        split: tuple(each.model_copy(update={"source": label(each)}) for each in getattr(recipe.data, split))
+        for split in SPLITS
+    }
+    kept = tuple(
+        each if each.source is None else each.model_copy(update={"source": label(each.rows)})
+        for each in recipe.retention
+    )
+    noise = recipe.augment.noise
+    augment = recipe.augment.model_copy(update={"noise": Path(noise).name} if noise else {})
+    model = recipe.model if recipe.model.startswith(BUNDLED) else Origin.of(recipe.model).name
+    own = {"data": recipe.data.model_copy(update=data), "retention": kept, "augment": augment, "model": model}
+    return recipe.model_copy(update=own)
+
+
+def _languages(recipe: Recipe) -> tuple[str, ...]:
+    """What is spoken in train, as far as the recipe names it, in its order."""
+    written = [each.language or recipe.language for each in recipe.data.train]
+    return tuple(dict.fromkeys(code_of(each) or each for each in written if each))
+
+
+def _sources(recipe: Recipe, counted: Any) -> tuple[SourceFacts, ...]:
+    """The sources of each split; `counted` is what the run counted of them: split, index, rows, seconds."""
+    known = {(each["split"], each["index"]): each for each in counted}
+    return tuple(
+        _source(recipe, split, table, known.get((split, index)))
+        for split in SPLITS
+        for index, table in enumerate(getattr(recipe.data, split))
+    )
+
+
+def _source(recipe: Recipe, split: str, table: SourceTable, counted: Mapping[str, Any] | None) -> SourceFacts:
+    kind, location = kind_and_location(table.source)
+    parts = location.split("@")[0].split(":") if kind == "hub" else []
+    written = table.language or recipe.language
+    return SourceFacts(
+        split=split,
+        label=label(table),
+        dataset=parts[0] if parts else None,
+        config=parts[1] if len(parts) == 3 else None,  # repository:configuration:split
+        language=(code_of(written) or written) if written else None,
+        licence=table.licence,
+        rows=counted["rows"] if counted else None,
+        hours=counted["seconds"] / 3600 if counted else None,
+    )
+
+
+def _dropped(run: Run) -> dict[str, int]:
+    reasons = Counter(str(row["reason"]) for row in read_lines(run.dropped) if row.get("reason"))
+    return dict(reasons.most_common())
+
+
+def _retention(path: Path) -> tuple[SetChange, ...]:
+    if not path.is_file():
+        return ()
+    sets = json.loads(path.read_text(encoding="utf-8"))["sets"]
+    return tuple(
+        SetChange(each["name"], _figures(each["base"]), _figures(each["tuned"]), bool(each["difference_shown"]))
+        for each in sets
+    )
+
+
+def _figures(content: Mapping[str, Any]) -> SetFigures:
+    return SetFigures(**{**content, "interval": tuple(content["interval"])})

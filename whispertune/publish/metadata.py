@@ -1,0 +1,110 @@
+"""The head of a card: what the model hub reads, finds models by, and puts on leaderboards.
+
+text = metadata(facts, exports, "me/whisper-small-sv", licence="apache-2.0")      # YAML
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from whispertune.evaluation.evaluate import Evaluation
+from whispertune.publish.exported import ROOT_FORMAT, Exported
+from whispertune.publish.facts import RunFacts
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+TASK: Final = "automatic-speech-recognition"
+HUB_LANGUAGES: Final = {"jw": "jv"}  # where Whisper's code is not the standard's
+SPLIT_NAMES: Final = {"dev": "validation", "test": "test"}
+TAGS: Final = ("whisper", "whispertune", "hf-asr-leaderboard")
+FORMAT_TAGS: Final = {"ct2": ("ctranslate2", "faster-whisper"), "ggml": ("whisper.cpp", "ggml"), "onnx": ("onnx",)}
+LIBRARIES: Final = {"transformers": "transformers", "adapter": "peft", "ct2": "ctranslate2", "onnx": "onnx"}
+ADAPTER: Final = "adapter"
+
+
+def metadata(facts: RunFacts, exports: Sequence[Exported], repository: str, licence: str | None) -> str:
+    """YAML, without the lines around it."""
+    from huggingface_hub import ModelCardData
+
+    formats = [each.format for each in exports]
+    first = ROOT_FORMAT if ROOT_FORMAT in formats else formats[0]
+    relation = None
+    if facts.base_model.hub:
+        relation = "adapter" if set(formats) == {ADAPTER} else "finetune"
+    data = ModelCardData(
+        language=[HUB_LANGUAGES.get(each, each) for each in facts.languages] or None,
+        license=licence,
+        library_name=LIBRARIES.get(first),
+        pipeline_tag=TASK,
+        base_model=facts.base_model.hub,
+        base_model_relation=relation,
+        tags=[*TAGS, *(tag for each in formats for tag in FORMAT_TAGS.get(each, ()))],
+        datasets=list(dict.fromkeys(each.dataset for each in facts.sources if each.dataset)) or None,
+        metrics=["wer", "cer"],
+        co2_eq_emissions=_emissions(facts),
+        model_name=repository.partition("/")[2],
+        eval_results=_results(facts),
+    )
+    return str(data.to_yaml())
+
+
+def _emissions(facts: RunFacts) -> dict[str, Any] | None:
+    """As the hub's pages read it: in grams."""
+    kilograms = facts.result.get("co2_kg")
+    if kilograms is None:
+        return None
+    told = {
+        "emissions": round(1000 * kilograms, 3),
+        "source": "codecarbon",
+        "training_type": "fine-tuning",
+        "geographical_location": facts.recipe.tracking.country,
+        "hardware_used": facts.machine,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _results(facts: RunFacts) -> list[EvalResult]:
+    """The tuned model's rates on the split that reports, raw and normalised."""
+    found = facts.tuned
+    scores = found.scores
+    doubt = ", on rows that chose the checkpoint" if found.biased_by_selection else ""
+    named = scores.normalizer
+    figures = (
+        ("wer", f"WER, raw{doubt}", scores.wer, scores.wer_interval, None),
+        ("wer", f"WER, normalised by {named}{doubt}", scores.wer_normalized, scores.wer_normalized_interval, named),
+        ("cer", f"CER, raw{doubt}", scores.cer, scores.cer_interval, None),
+        ("cer", f"CER, normalised by {named}{doubt}", scores.cer_normalized, scores.cer_normalized_interval, named),
+    )
+    return [_result(facts, found, *each) for each in figures]
+
+
+def _result(
+    facts: RunFacts,
+    found: Evaluation,
+    kind: str,
+    name: str,
+    value: float,
+    interval: tuple[float, float],
+    normalizer: str | None,
+) -> EvalResult:
+    from huggingface_hub import EvalResult
+
+    sources = [each for each in facts.sources if each.split == found.split]
+    label = " + ".join(each.label for each in sources) or found.split
+    only = sources[0] if len(sources) == 1 else None
+    asked = {"interval_95": [round(each, 2) for each in interval], "unit": "per cent", "rows": found.scores.rows}
+    return EvalResult(
+        task_type=TASK,
+        task_name="Speech recognition",
+        dataset_type=(only.dataset if only else None) or re.sub(r"[^\w.-]+", "-", label).strip("-").lower(),
+        dataset_name=label,
+        dataset_config=only.config if only else None,
+        dataset_split=SPLIT_NAMES.get(found.split, found.split),
+        metric_type=kind,
+        metric_name=name,
+        metric_value=round(value, 2),
+        metric_args=asked | ({"normalizer": normalizer} if normalizer else {}),
+    )

@@ -1,0 +1,153 @@
+"""What goes up: every file of a publication by its name in the repository, looked through before.
+
+files = files_of(folder, {"": folder / "exports" / "transformers-float32", "ct2": ...})
+check(files, inside=folder, repository="me/whisper-small-sv")    # links, paths of this machine, names of its user
+
+Only files of one folder go up. Texts are searched for what only means something on this machine, or tells whose it is.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from whispertune.errors import InputError
+
+TEXTS: Final = (".json", ".md", ".toml", ".txt", ".py", ".yaml", ".yml", ".cfg")
+VOCABULARIES: Final = ("tokenizer.json", "vocab.json", "vocabulary.json", "vocabulary.txt", "merges.txt")  # the base's
+LEAST_PATH: Final = 6  # characters of a folder's path that is searched for in weights too
+BLOCK_BYTES: Final = 1 << 24
+_PATH: Final = re.compile(r"(?<![\w.:/~-])(?:[A-Za-z]:)?[/\\][\w.@ -]+[/\\][\w.@/\\-]+")
+_COMMON: Final = frozenset({"root", "user", "admin", "ubuntu", "runner", "nobody", "localhost", "docker", "home"})
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file, and what it is called in the repository."""
+
+    name: str  # with slashes
+    path: Path
+
+    @property
+    def size_bytes(self) -> int:
+        return self.path.stat().st_size
+
+
+def files_of(beside: Sequence[Path], folders: Mapping[str, Path]) -> tuple[Upload, ...]:
+    """Single files, which go to the root, and all files of some folders, by their folder in the repository.
+
+    Raises:
+        InputError: two of them would have the same name.
+    """
+    found = [Upload(path.name, path) for path in beside]
+    for below, folder in folders.items():
+        prefix = f"{below}/" if below else ""
+        found += [Upload(prefix + path.relative_to(folder).as_posix(), path) for path in _all_files(folder)]
+    names: set[str] = set()
+    for each in found:
+        if each.name in names:
+            raise InputError("two files would have this name", where=each.name, fix="publish fewer formats at once")
+        names.add(each.name)
+    return tuple(sorted(found, key=lambda each: (each.name != "README.md", "/" in each.name, each.name)))
+
+
+def _all_files(folder: Path) -> Iterator[Path]:
+    """Links among them, also those that lead to folders: they are refused by name."""
+    for at, folders, names in os.walk(folder):
+        links = [name for name in folders if Path(at, name).is_symlink()]
+        yield from (Path(at, name) for name in sorted([*names, *links]))
+
+
+def check(files: Sequence[Upload], *, inside: Path, repository: str) -> None:
+    """See that every file may go up.
+
+    Raises:
+        InputError: a link, a file from outside of the folder, or one that tells of this machine or its user.
+    """
+    private = _Private.here(repository)
+    root = inside.resolve()
+    for each in files:
+        if each.path.is_symlink() or not each.path.is_file():
+            raise InputError(
+                "not a file of its own", where=str(each.path), fix="links are not published; copy the file"
+            )
+        if not each.path.resolve().is_relative_to(root):
+            raise InputError("this file lies elsewhere", where=str(each.path), fix=f"only what is in {inside} goes up")
+        found = private.in_text(each.path) if _is_text(each.path) else private.in_bytes(each.path)
+        if found:
+            raise InputError(
+                f"it holds {found!r}, which tells of this machine or its user",
+                where=str(each.path),
+                fix="take it out; where it comes from the recipe, name the source or the run otherwise",
+            )
+
+
+def _is_text(path: Path) -> bool:
+    return path.suffix in TEXTS and path.name not in VOCABULARIES
+
+
+@dataclass(frozen=True, slots=True)
+class _Private:
+    """What must not be told: folders of this machine, and the names of its user and itself."""
+
+    folders: tuple[str, ...]
+    names: tuple[str, ...]
+    public: tuple[str, ...]  # what may stand there although it holds such a name
+
+    @classmethod
+    def here(cls, repository: str) -> _Private:
+        places = (Path.home(), Path.cwd(), Path(sys.prefix), Path(__file__).parents[2], Path(tempfile.gettempdir()))
+        names = [socket.gethostname()]
+        with suppress(OSError, KeyError):  # a user without a name
+            names.append(getpass.getuser())
+        own = {name for name in names if len(name) > 2 and name.lower() not in _COMMON}
+        folders = dict.fromkeys(str(each) for each in places if len(each.parts) > 1)
+        owner = repository.partition("/")[0]
+        return cls(tuple(folders), tuple(sorted(own)), (repository, owner))
+
+    def in_text(self, path: Path) -> str | None:
+        """A folder, a path that leads somewhere on this machine, or a name; None where there is none of them."""
+        text = path.read_text(encoding="utf-8", errors="replace")
+        for public in self.public:
+            text = re.sub(rf"(?<![\w/.]){re.escape(public)}(?![\w])", "", text)
+        for folder in self.folders:
+            if found := re.search(rf"{re.escape(folder)}(?![\w.-])", text):
+                return found[0]
+        for found in _PATH.finditer(text):
+            if _leads_somewhere(found[0]):
+                return found[0]
+        for name in self.names:
+            if found := re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text):
+                return found[0]
+        return None
+
+    def in_bytes(self, path: Path) -> str | None:
+        """A folder of this machine, which exporters may leave in weights."""
+        if path.name in VOCABULARIES:
+            return None
+        wanted = [f"{each}{os.sep}".encode() for each in self.folders if len(each) + 1 >= LEAST_PATH]
+        most = max(map(len, wanted), default=1)
+        before = b""
+        with path.open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                for each in wanted:
+                    if each in before + block:
+                        return each.decode()
+                before = block[-most:]
+        return None
+
+
+def _leads_somewhere(written: str) -> bool:
+    """Whether the first folders of a path are there: a URL's path or a fraction is none of this machine's."""
+    with suppress(OSError, ValueError):
+        return Path(*Path(written).parts[:3]).exists()
+    return False

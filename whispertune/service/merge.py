@@ -1,0 +1,141 @@
+"""Several models of one kind in one: their weights, each times its share, as a model folder.
+
+merged = merge(["run-1", "run-2", "run-3"], Path("mean"))                        # equal shares
+merged = merge(["openai/whisper-small", "my-run"], Path("half"), weights=[0.5, 0.5])
+merged.contexts                                                                   # on which it may be decoded
+
+Adapters may be among them; they are merged into the models that they belong to first.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from whispertune.decode.context import Mark
+from whispertune.errors import InputError
+from whispertune.files import replace_text
+from whispertune.model.formats.contents import Contents
+from whispertune.model.formats.transformers import write_folder
+from whispertune.model.load import MARK, ModelFolder, find_model
+from whispertune.model.merge import State, check_mixable, common_generation, summed
+from whispertune.model.parameters import merged_state
+from whispertune.reporting import Reporter
+from whispertune.train.keeping.placing import publish
+
+WEIGHTS: Final = "merged"  # what the model says of itself
+NEAR_ONE: Final = 1e-6  # what the shares may be from a whole
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What was written."""
+
+    folder: Path
+    models: tuple[str, ...]
+    weights: tuple[float, ...]
+    contexts: tuple[str, ...]
+    size_bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """What `merge --json` prints."""
+        return asdict(self) | {"folder": str(self.folder)}
+
+
+def merge(
+    models: Sequence[str], out: Path, *, weights: Sequence[float] | None = None, reporter: Reporter | None = None
+) -> Merged:
+    """Write a model folder whose weights are the sum of those of the models, each times its share.
+
+    Args:
+        models: names of two or more: runs, folders, hub names, bundled ones, adapters.
+        out: new or empty.
+        weights: a share for each, 1 together; equal shares where there are none.
+
+    Raises:
+        InputError: shares that do not fit, or a folder in use. ModelError: models that cannot be mixed.
+    """
+    shares = _shares(models, weights)
+    _check_out(out)
+    tell = reporter or Reporter()
+    folders = [find_model(name) for name in models]
+    first = folders[0]
+    for other in folders[1:]:
+        check_mixable(first, other)
+    state = summed(_states(folders, tell), shares)
+    generation = common_generation([each.generation for each in folders])
+    contexts = _contexts(folders)
+    contents = Contents(state, first.shape, first.tokenizer_json, generation)
+    _write(contents, Mark(contexts, WEIGHTS), _origin(models, shares), out)
+    size = sum(path.stat().st_size for path in out.iterdir())
+    return Merged(out, tuple(models), tuple(shares), contexts, size)
+
+
+def _shares(models: Sequence[str], weights: Sequence[float] | None) -> list[float]:
+    """One for each model, 1 together."""
+    if len(models) < 2:
+        raise InputError("there is nothing to merge with", fix="give two models or more")
+    if weights is None:
+        return [1 / len(models)] * len(models)
+    told = " ".join(f"{each:g}" for each in weights)
+    if len(weights) != len(models):
+        fix = "give a share for each, in their order"
+        raise InputError(f"{len(weights)} shares ({told}) for {len(models)} models", where="--weights", fix=fix)
+    if wrong := [each for each in weights if not 0 <= each <= 1]:  # nan too
+        raise InputError(f"{wrong[0]:g} is not between 0 and 1", where="--weights", fix="--weights 0.7 0.3")
+    if abs(math.fsum(weights) - 1) > NEAR_ONE:
+        total = f"{told} are {math.fsum(weights):g} together"
+        raise InputError(f"{total}, not 1", where="--weights", fix="--weights 0.7 0.3")
+    return list(weights)
+
+
+def _check_out(out: Path) -> None:
+    if out.resolve() == Path.cwd():
+        raise InputError("this is the folder you are in", where=str(out), fix="give one in it, such as --out merged")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("the folder for the model is not empty", where=str(out), fix="give a new one with --out")
+
+
+def _states(folders: Sequence[ModelFolder], tell: Reporter) -> Iterator[State]:
+    for done, folder in enumerate(folders):
+        tell.working("merging models", done, len(folders))
+        yield _state(folder)
+    tell.working("merging models", len(folders), len(folders))
+
+
+def _state(folder: ModelFolder) -> State:
+    """float32, without the projection, which is tied to the embeddings."""
+    return {name: array for name, array in merged_state(folder.load()).items() if name != "proj_out.weight"}
+
+
+def _contexts(folders: Sequence[ModelFolder]) -> tuple[str, ...]:
+    """On which all of them may be decoded."""
+    contexts = [Mark.read(each.path).contexts for each in folders]
+    return tuple(each for each in contexts[0] if all(each in others for others in contexts))
+
+
+def _origin(models: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
+    """What it was made of, without the folders of this machine."""
+    paths = [Path(name).expanduser() for name in models]
+    names = [path.resolve().name if path.is_dir() else name for path, name in zip(paths, models, strict=True)]
+    return {"models": names, "weights": list(shares)}
+
+
+def _write(contents: Contents, mark: Mark, origin: dict[str, Any], out: Path) -> None:
+    """A complete model folder that says what it was made of."""
+    target = out.resolve()
+    temporary = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        write_folder(temporary, contents.state, contents.shape, contents.tokenizer_json, contents.generation)
+        replace_text(temporary / MARK, json.dumps(asdict(mark) | {"origin": origin}, ensure_ascii=False) + "\n")
+        publish(temporary, target)
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror})", where=str(out), fix="--out elsewhere") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
