@@ -1,5 +1,6 @@
 # make setup | demo | test | lint | lock | benchmark
-# The environment is .venv, with the exact versions of requirements.lock; a second call installs nothing.
+# The environment is .venv, with the exact versions of requirements.lock; a second call installs nothing. The lock is
+# whole, so nothing is resolved: openai-whisper asks for triton, 200 MB that only a GPU uses.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,7 +14,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "whispertune needs Python 3.11 or later: make PYTHON=python3.12 setup"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --requirement requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
