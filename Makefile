@@ -1,6 +1,6 @@
 # make setup | demo | test | lint | lock | benchmark
 # The environment is .venv, with the exact versions of requirements.lock; a second call installs nothing. The lock is
-# whole, so nothing is resolved: openai-whisper asks for triton, 200 MB that only a GPU uses.
+# whole, so nothing is resolved: openai-whisper asks for triton, which only a GPU uses.
 
 PYTHON ?= python3
 BIN := .venv/bin

@@ -96,6 +96,15 @@ def test_a_hub_that_is_not_there(dataset: Path, hub: Hub, monkeypatch: pytest.Mo
     assert raised.value.exit_code == 1
 
 
+def test_a_connection_that_breaks_in_the_middle(dataset: Path, hub: Hub) -> None:
+    hub.break_uploads(after=1)
+    with pytest.raises(WhispertuneError, match=r"(?s)the hub failed.*run the same command again"):
+        push_dataset(dataset, "me/broken", public=False, reporter=Reporter())
+    hub.mend_uploads()
+    push_dataset(dataset, "me/broken", public=False, reporter=Reporter())
+    assert files_of(dataset).items() <= hub.files("me/broken").items()
+
+
 def streamed(source: str, **more: object) -> dict[str, object]:
     return {"source": source, "streaming": True} | more
 

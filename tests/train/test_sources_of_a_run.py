@@ -65,6 +65,11 @@ def test_a_mixed_streamed_run_is_the_same_run_when_it_is_resumed(
     hub.add_repo("google/fleurs", fleurs())
     recipe, whole = mixed(tiny, noises), Run(tmp_path / "whole")
     assert fine_tune(recipe, whole).steps == STEPS
+    counted = [{"split": "train", "index": 1, "rows": 12, "seconds": 18.6}, {"split": "dev", "index": 0, "rows": 3}]
+    told = json.loads((whole.folder / "run.json").read_text())
+    assert told["machine"].endswith(" GB") or "GB; " in told["machine"]
+    found = [{key: each[key] for key in wanted} for wanted, each in zip(counted, told["data"], strict=True)]
+    assert found == counted  # how much a stream holds is not known
     for step in range(1, STEPS):
         run = Run(tmp_path / str(step))
         with pytest.raises(Interrupted):

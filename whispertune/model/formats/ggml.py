@@ -1,4 +1,4 @@
-"""whisper.cpp's ggml files: writing in 32, 16, 8 and 5 bits, reading what has lost nothing.
+"""whisper.cpp's ggml files: writing in 16, 8 and 5 bits, reading what has lost nothing: 16 and 32.
 
     write_ggml(contents, out, "q5_0")                       # out/ggml-model-q5_0.bin
     contents = read_ggml(Path("models/ggml-base.bin"))
@@ -37,9 +37,8 @@ SMALL: Final = {2: "q4_0", 3: "q4_1", 7: "q8_0", 8: "q5_0", 9: "q5_1"} | {  # by
     number: f"q{bits}_K" for bits, number in zip(range(2, 7), range(10, 15), strict=True)
 }
 TENSOR_TYPES: Final = {"float32": 0, "float16": 1, "q5_0": 6, "q8_0": 8}
-FILES: Final = {
+FILES: Final = {  # none of float32: whisper.cpp loads it, and then ends the process at the first convolution
     "float16": "ggml-model.bin",
-    "float32": "ggml-model-f32.bin",
     "q8_0": "ggml-model-q8_0.bin",
     "q5_0": "ggml-model-q5_0.bin",
 }
@@ -83,7 +82,7 @@ def write_ggml(contents: Contents, out: Path, quantization: str) -> None:
 def _check_writable(contents: Contents, dims: Dims, quantization: str) -> list[bytes]:
     """The text tokens of a model that whisper.cpp can load so."""
     fix = "export it --to transformers or ct2"
-    if quantization not in QUANTIZATIONS:
+    if quantization not in FILES:
         raise InputError(f"ggml files are not written in {quantization}", fix=f"one of {', '.join(QUANTIZATIONS)}")
     if dims.shape != contents.shape:
         raise InputError(
@@ -92,7 +91,7 @@ def _check_writable(contents: Contents, dims: Dims, quantization: str) -> list[b
     if quantization in PACKERS and dims.n_audio_state % BLOCK:
         raise InputError(
             f"{quantization} packs {BLOCK} numbers of a row together, and this model has rows of {dims.n_audio_state}",
-            fix="one of float16, float32",
+            fix="float16",
         )
     try:
         tokens = token_bytes(contents.tokenizer_json)
