@@ -6,8 +6,9 @@ encoder_model.onnx, decoder_model.onnx (the first step, over all tokens of the p
 decoder_with_past_model.onnx (one token more), written by torch's exporter, and config.json. Batch, tokens and frames
 are free. ONNX has no format of its own for a Whisper that could be read back.
 
-float16 halves the files and computes in float32: nothing is lost of a float16 source. int8 has the products of
-linear layers in 8 bits a column, by ONNX Runtime's dynamic quantization, and the embeddings in float16.
+float16 halves the files and computes in float32: nothing is lost of a float16 source. int8 keeps linear layers and the
+embeddings of tokens in 8 bits, with a scale for every 32 weights, in ONNX Runtime's own kind of node (MatMulNBits).
+Its dynamic quantization, one scale for all of what comes into a layer, made whisper-base write other words.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from whispertune.windows.tokens import Vocabulary
 if TYPE_CHECKING:
     import torch
 
-    from whispertune.model.formats.onnx_modules import Floats, Weights
+    from whispertune.model.formats.onnx_modules import Weights
 
 QUANTIZATIONS = ("float32", "float16", "int8")
 OPSET = 18  # the oldest that torch's exporter writes without converting
@@ -58,42 +59,27 @@ def write_onnx(contents: Contents, out: Path, quantization: str) -> None:
     """Write the three graphs and config.json.
 
     Raises:
-        InputError: onnxscript, or what quantizes, is not installed.
+        InputError: onnxscript is not installed.
     """
     if quantization not in QUANTIZATIONS:
         raise ModelError(f"unknown quantization {quantization!r}", fix=f"one of {', '.join(QUANTIZATIONS)}")
-    _check_installed("onnxscript", *(["onnxruntime"] if quantization == "int8" else []))
-    write = _write_quantized if quantization == "int8" else _write
+    _check_installed("onnxscript")
     for graph_of in (_encoder, _first_step, _next_step):  # one after the other: memory holds the weights of one
-        file, model = _exported(graph_of(contents, _floats(quantization)))
-        write(model, out / file)
+        file, model = _exported(graph_of(contents, quantization))
+        _write(model, out / file)
         del model
     _write_config(contents, out)
 
 
-def _check_installed(*modules: str) -> None:
-    missing = [module for module in modules if find_spec(module) is None]
-    if missing:
-        raise InputError(
-            f"ONNX needs {' and '.join(missing)}, not installed here", fix="pip install 'whispertune[onnx]'"
-        )
-
-
-def _floats(quantization: str) -> Floats:
-    import torch
-
-    from whispertune.model.formats.onnx_modules import Floats
-
-    if quantization == "int8":
-        return Floats(products=torch.float32, embeddings=torch.float16, tied=False)
-    kept = torch.float16 if quantization == "float16" else torch.float32
-    return Floats(products=kept, embeddings=kept)
+def _check_installed(module: str) -> None:
+    if find_spec(module) is None:
+        raise InputError(f"ONNX needs {module}, not installed here", fix="pip install 'whispertune[onnx]'")
 
 
 # Lengths of 2 and more, each another, stand for those that are free: the exporter would take 1 for a constant.
 
 
-def _encoder(contents: Contents, floats: Floats) -> Graph:
+def _encoder(contents: Contents, quantization: str) -> Graph:
     import torch
 
     from whispertune.model.formats.onnx_modules import Encoder
@@ -101,7 +87,7 @@ def _encoder(contents: Contents, floats: Floats) -> Graph:
     shape = contents.shape
     return Graph(
         file="encoder_model.onnx",
-        module=Encoder(_weights(contents, "encoder", floats), shape.encoder_layers, shape.encoder_heads),
+        module=Encoder(_weights(contents, "encoder", quantization), shape.encoder_layers, shape.encoder_heads),
         inputs=(torch.zeros(2, shape.n_mels, 60),),
         free=({0: BATCH, 2: FRAMES},),
         input_names=("input_features",),
@@ -109,7 +95,7 @@ def _encoder(contents: Contents, floats: Floats) -> Graph:
     )
 
 
-def _first_step(contents: Contents, floats: Floats) -> Graph:
+def _first_step(contents: Contents, quantization: str) -> Graph:
     import torch
 
     from whispertune.model.formats.onnx_modules import FirstStep
@@ -117,7 +103,7 @@ def _first_step(contents: Contents, floats: Floats) -> Graph:
     shape = contents.shape
     return Graph(
         file="decoder_model.onnx",
-        module=FirstStep(_weights(contents, "decoder", floats), shape.decoder_layers, shape.decoder_heads),
+        module=FirstStep(_weights(contents, "decoder", quantization), shape.decoder_layers, shape.decoder_heads),
         inputs=(torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 30, shape.width)),
         free=({0: BATCH, 1: TOKENS}, {0: BATCH, 1: STATES}),
         input_names=("input_ids", "encoder_hidden_states"),
@@ -125,7 +111,7 @@ def _first_step(contents: Contents, floats: Floats) -> Graph:
     )
 
 
-def _next_step(contents: Contents, floats: Floats) -> Graph:
+def _next_step(contents: Contents, quantization: str) -> Graph:
     import torch
 
     from whispertune.model.formats.onnx_modules import NextStep
@@ -139,7 +125,7 @@ def _next_step(contents: Contents, floats: Floats) -> Graph:
         free.append({0: BATCH, 2: called})
     return Graph(
         file="decoder_with_past_model.onnx",
-        module=NextStep(_weights(contents, "decoder", floats), shape.decoder_layers, shape.decoder_heads),
+        module=NextStep(_weights(contents, "decoder", quantization), shape.decoder_layers, shape.decoder_heads),
         inputs=(torch.zeros(2, 1, dtype=torch.int64), past),
         free=({0: BATCH}, free),
         input_names=("input_ids", *_names("past_key_values", shape.decoder_layers)),
@@ -147,10 +133,13 @@ def _next_step(contents: Contents, floats: Floats) -> Graph:
     )
 
 
-def _weights(contents: Contents, part: str, floats: Floats) -> Weights:
+def _weights(contents: Contents, part: str, quantization: str) -> Weights:
+    import torch
+
     from whispertune.model.formats.onnx_modules import Weights
 
-    return Weights(contents.state, part, floats)
+    floats = torch.float32 if quantization == "float32" else torch.float16
+    return Weights(contents.state, part, floats, in_bytes=quantization == "int8")
 
 
 def _names(kind: str, layers: int) -> list[str]:
@@ -209,18 +198,6 @@ def _write(model: Any, path: Path) -> None:
     size_bytes = sum(value.const_value.nbytes for value in model.graph.initializers.values())
     beside = f"{path.name}_data" if size_bytes > LARGEST_BYTES else None
     onnx_ir.save(model, path, external_data=beside)
-
-
-def _write_quantized(model: Any, path: Path) -> None:
-    """Unsigned weights, since signed ones overflow in 16 bits on CPUs without VNNI, and give other texts there."""
-    import onnx_ir
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    model.metadata_props["onnx.quant.pre_process"] = "onnxruntime.quant"  # nothing to prepare: weights lie as it wants
-    with TemporaryDirectory(prefix="whispertune-") as scratch:
-        whole = Path(scratch) / path.name
-        onnx_ir.save(model, whole, external_data=f"{path.name}_data")
-        quantize_dynamic(whole, path, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QUInt8)
 
 
 def _write_config(contents: Contents, out: Path) -> None:

@@ -1,13 +1,13 @@
 """Whisper as three functions of tensors alone, which torch's exporter can follow: no caches, no masks to pass.
 
-    encoder = Encoder(weights, layers=6, heads=8)
-    states = encoder(input_features)
-    first = FirstStep(weights, layers=6, heads=8, floats=floats)
-    logits, *past = first(input_ids, states)
-    logits, *present = NextStep(weights, layers=6, heads=8, floats=floats)(next_ids, past)
+    states = Encoder(Weights(state, "encoder", torch.float16), layers=6, heads=8)(input_features)
+    weights = Weights(state, "decoder", torch.float16)
+    logits, *past = FirstStep(weights, layers=6, heads=8)(input_ids, states)
+    logits, *present = NextStep(weights, layers=6, heads=8)(next_ids, past)
 
 Weights may be kept in half precision; what is computed is computed in float32, as ONNX Runtime's CPU kernels would
-have it anyhow, so that a file of half the size loses nothing that its source had.
+have it anyhow, so that a file of half the size loses nothing that its source had. In 8 bits a weight the graphs can
+be exported, but not be run by torch: the product is ONNX Runtime's own.
 """
 
 from __future__ import annotations
@@ -20,14 +20,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-
-@dataclass(frozen=True, slots=True)
-class Floats:
-    """What the larger weights are kept in; vectors (biases, norms) stay in float32."""
-
-    products: torch.dtype  # of linear layers and convolutions
-    embeddings: torch.dtype  # of tokens and positions
-    tied: bool = True  # the projection reads the embeddings; else it is a matrix of its own
+BLOCK = 32  # weights of a row that share a scale
+ZERO = 128  # the level that stands for 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +30,86 @@ class Weights:
 
     state: Mapping[str, np.ndarray]
     part: str
-    floats: Floats
+    floats: torch.dtype  # what matrices and convolutions are kept in; vectors (biases, norms) stay in float32
+    in_bytes: bool = False  # linear layers and the embeddings of tokens have 8 bits a weight instead
 
     def vector(self, name: str) -> nn.Parameter:
-        return self._kept(name, torch.float32)
+        return nn.Parameter(torch.tensor(self._array(name), dtype=torch.float32), requires_grad=False)
 
-    def product(self, name: str) -> nn.Parameter:
-        return self._kept(name, self.floats.products)
+    def kept(self, name: str) -> nn.Parameter:
+        return nn.Parameter(torch.tensor(self._array(name), dtype=self.floats), requires_grad=False)
 
-    def embedding(self, name: str) -> nn.Parameter:
-        return self._kept(name, self.floats.embeddings)
+    def matrix(self, name: str) -> InFloats | InBytes:
+        return InBytes(self._array(name)) if self.in_bytes else InFloats(self.kept(name))
 
     def has(self, name: str) -> bool:
         return f"model.{self.part}.{name}" in self.state
 
-    def _kept(self, name: str, floats: torch.dtype) -> nn.Parameter:
-        array = self.state[f"model.{self.part}.{name}"]
-        return nn.Parameter(torch.tensor(array).to(floats), requires_grad=False)
+    def _array(self, name: str) -> np.ndarray:
+        return self.state[f"model.{self.part}.{name}"]
+
+
+class InFloats(nn.Module):
+    """A matrix, (out, in), as it is; ONNX Runtime turns it to the other side once, when it loads it."""
+
+    def __init__(self, matrix: nn.Parameter) -> None:
+        super().__init__()
+        self.matrix = matrix
+
+    def product(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden @ self.matrix.float().t()
+
+    def rows(self, ids: torch.Tensor) -> torch.Tensor:
+        return F.embedding(ids, self.matrix).float()
+
+
+class InBytes(nn.Module):
+    """A matrix, (out, in), in 8 bits a weight, laid out as ONNX Runtime's MatMulNBits takes it."""
+
+    levels: torch.Tensor
+    scales: torch.Tensor
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        super().__init__()
+        self.out, self.width = matrix.shape
+        levels, scales = in_blocks(matrix)
+        self.register_buffer("levels", torch.from_numpy(levels))
+        self.register_buffer("scales", torch.from_numpy(scales))
+
+    def product(self, hidden: torch.Tensor) -> torch.Tensor:
+        # Level 4 brings blocks of what comes in to 8 bits as well, which is faster than multiplying floats.
+        settings = {"K": self.width, "N": self.out, "bits": 8, "block_size": BLOCK, "accuracy_level": 4}
+        return torch.onnx.ops.symbolic(
+            "com.microsoft::MatMulNBits",
+            (hidden, self.levels, self.scales),
+            settings,
+            dtype=torch.float32,
+            shape=(*hidden.shape[:-1], self.out),
+            version=1,
+        )
+
+    def rows(self, ids: torch.Tensor) -> torch.Tensor:
+        levels = self.levels[ids].float() - ZERO  # (batch, tokens, blocks, 32)
+        return (levels * self.scales[ids][..., None]).flatten(2)[..., : self.width]
+
+
+def in_blocks(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Levels, uint8 (out, blocks, 32), and scales, float32 (out, blocks); value = (level - 128) * scale."""
+    rows, width = matrix.shape
+    padded = np.pad(matrix.astype(np.float32), ((0, 0), (0, -width % BLOCK))).reshape(rows, -1, BLOCK)
+    scales = np.abs(padded).max(axis=2) / np.float32(127)
+    levels = np.rint(padded / np.where(scales == 0, 1, scales)[..., None]) + ZERO
+    return levels.astype(np.uint8), scales
 
 
 class Linear(nn.Module):
-    """A linear layer that keeps its weight as the product takes it, (in, out): quantizers look for that."""
-
     def __init__(self, weights: Weights, name: str) -> None:
         super().__init__()
-        weight = weights.product(f"{name}.weight")
-        self.weight = nn.Parameter(weight.t().contiguous(), requires_grad=False)
+        self.weight = weights.matrix(f"{name}.weight")
         self.bias = weights.vector(f"{name}.bias") if weights.has(f"{name}.bias") else None  # keys have none
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        product = hidden @ self.weight.float()
+        product = self.weight.product(hidden)
         return product if self.bias is None else product + self.bias
 
 
@@ -138,9 +182,9 @@ class Encoder(nn.Module):
 
     def __init__(self, weights: Weights, layers: int, heads: int) -> None:
         super().__init__()
-        self.convolutions = nn.ParameterList([weights.product(f"conv{number}.weight") for number in (1, 2)])
+        self.convolutions = nn.ParameterList([weights.kept(f"conv{number}.weight") for number in (1, 2)])
         self.biases = nn.ParameterList([weights.vector(f"conv{number}.bias") for number in (1, 2)])
-        self.positions = weights.embedding("embed_positions.weight")
+        self.positions = weights.kept("embed_positions.weight")
         self.layers = nn.ModuleList([EncoderLayer(weights, f"layers.{layer}", heads) for layer in range(layers)])
         self.norm = Norm(weights, "layer_norm")
 
@@ -188,23 +232,17 @@ class Decoder(nn.Module):
 
     def __init__(self, weights: Weights, layers: int, heads: int) -> None:
         super().__init__()
-        self.tokens = weights.embedding("embed_tokens.weight")
-        self.positions = weights.embedding("embed_positions.weight")
+        self.tokens = weights.matrix("embed_tokens.weight")
+        self.positions = weights.kept("embed_positions.weight")
         self.layers = nn.ModuleList([DecoderLayer(weights, f"layers.{layer}", heads) for layer in range(layers)])
         self.norm = Norm(weights, "layer_norm")
-        self.projection: nn.Parameter | None = None
-        if not weights.floats.tied:
-            matrix = weights.product("embed_tokens.weight").t().contiguous()
-            self.projection = nn.Parameter(matrix, requires_grad=False)
 
     def embed(self, input_ids: torch.Tensor, first: int) -> torch.Tensor:
         places = torch.arange(input_ids.shape[1]) + first
-        return F.embedding(input_ids, self.tokens).float() + F.embedding(places, self.positions).float()
+        return self.tokens.rows(input_ids) + F.embedding(places, self.positions).float()
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        matrix = self.tokens.float().t() if self.projection is None else self.projection
-        result: torch.Tensor = self.norm(hidden) @ matrix
-        return result
+        return self.tokens.product(self.norm(hidden))
 
 
 class FirstStep(Decoder):
