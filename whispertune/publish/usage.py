@@ -77,6 +77,7 @@ from pywhispercpp.model import Model
 
 model = Model(
     hf_hub_download("$repository", "$folder/$file"),
+    context_params={"flash_attn": False},  # on a CPU it reads past the end of the audio
     language=$language,
     translate=$translate,
     greedy={"best_of": 1},
@@ -173,7 +174,7 @@ def remark(exported: Exported, spoken: Spoken) -> str | None:
     return (
         "A verification gives it `suppress_regex` too, made of the suppress list in `generation_config.json`: "
         "without it whisper.cpp may write signs that other runtimes leave out. With whisper.cpp's own program: "
-        f"`whisper-cli -m {_file(exported)} -l {language}{task} -nt -mc 0 -bo 1 -bs 1 -nf -f speech.wav`"
+        f"`whisper-cli -m {_file(exported)} -l {language}{task} -nt -mc 0 -bo 1 -bs 1 -nf -nfa -f speech.wav`"
     )
 
 
