@@ -146,7 +146,6 @@ def test_ctrl_c_is_no_success(mboshi: Path) -> None:
         (["train", "nowhere.toml"], "whispertune init"),
         (["evaluate", "bundled:whisper-base", ".", "--engine", "abacus"], "one of ctranslate2, transformers"),
         (["export", "bundled:whisper-base", "--to", "cassette", "--out", "x", "--no-verify"], "one of ct2"),
-        (["export", "bundled:whisper-base", "--to", "ct2", "--out", "x"], "--data"),
         (["transcribe", "nowhere.mp3", "--model", "bundled:whisper-base", "--format", "docx"], "one of vtt"),
         (["transcribe", "a/x.wav", "b/x.wav", "--model", "bundled:whisper-base", "--out", "o"], "the same file"),
         (["transcribe", "x.wav", "--model", "bundled:whisper-tiny.en", "--task", "translate"], "does not translate"),

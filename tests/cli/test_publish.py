@@ -14,7 +14,7 @@ from tests.finished_run import finished_run
 from tests.hub_server import Hub
 from whispertune.cli.publish import publish
 from whispertune.errors import InputError, WhispertuneError
-from whispertune.model.load import ModelFolder
+from whispertune.model.load import ModelFolder, find_model
 from whispertune.publish.runtimes import RUNTIMES
 from whispertune.publish.runtimes.heard import Clip
 from whispertune.train.run import Run
@@ -70,7 +70,7 @@ def test_from_a_run_to_the_hub_and_back(
     ):
         found: dict[str, Any] = {}
         exec(compile(program, "the card", "exec"), found)
-        runtime = RUNTIMES[to](run.folder / "publish" / "exports" / key)
+        runtime = RUNTIMES[to](run.folder / "publish" / "exports" / key, find_model(str(run.folder)))
         assert found["text"] == runtime.hear(Clip(samples, "sv", "transcribe")).text
 
 

@@ -98,7 +98,7 @@ def test_the_program_is_what_the_verification_ran(
     samples, rate = soundfile.read("speech.wav", dtype="float32")
     assert rate == 16_000
     written = run(usage(exported, REPOSITORY, Spoken("en", "transcribe", multilingual=True)))
-    heard = RUNTIMES[format_](out).hear(Clip(samples, "en", "transcribe"))
+    heard = RUNTIMES[format_](out, base).hear(Clip(samples, "en", "transcribe"))
     assert heard.tokens
     assert written.strip() == heard.text.strip()
 
