@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | lock | benchmark
+# make setup | demo | test | test-runtimes | lint | lock | benchmark
 # The environment is .venv, with the exact versions of requirements.lock; a second call installs nothing. The lock is
 # whole, so nothing is resolved: openai-whisper asks for triton, which only a GPU uses.
 
@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint lock benchmark clean
+.PHONY: setup demo test test-runtimes lint lock benchmark clean
 
 setup: $(READY)
 
@@ -27,8 +27,15 @@ lint: setup
 	$(BIN)/mypy
 
 # A thread for each of several processes: most tests wait for processes of their own.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE KMP_BLOCKTIME=0 \
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
 test: lint
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE KMP_BLOCKTIME=0 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PYTEST) --ignore tests/runtimes
+
+# What others decode exports with, and the Space in a browser: heavier, and only of interest to model/formats and publish.
+test-runtimes: setup
+	$(PYTEST) tests/runtimes
 
 # Both trainings in one run, on data that is not part of the project: make benchmark ARGS="--train DIR --dev DIR"
 benchmark: setup

@@ -3,8 +3,9 @@
     python -m benchmarks.evaluation --data mboshi/dev --language ln
     python -m benchmarks.evaluation --data mboshi/dev --fit-model my-run --limit 80 --json
 
-Ours is what `whispertune evaluate` spends its time on: audio to text with CTranslate2, on 30 s a clip, and with
-`--fit-model`, a run that was trained for it, also on clips cut to what is spoken. The other side is what people
+Ours is what `whispertune evaluate` spends its time on: audio to text, on 30 s a clip, by our encoder and
+CTranslate2's decoder on CPUs, else by CTranslate2; with `--fit-model`, a run that was trained for it, also on clips cut
+to what is spoken. The other side is what people
 write: WhisperFeatureExtractor and WhisperForConditionalGeneration.generate, rows in the order they come. Both are
 greedy, in float32, read audio with the same reader, are told language and task, never generate the same tokens and
 stop at the same length. Each model is decoded by both; ratios and differences are within a model.

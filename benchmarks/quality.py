@@ -5,7 +5,8 @@
 The baseline trains first, and its CER on the dev rows is what is to be reached. Then ours trains for as many epochs as
 `--epochs` names, anew each time, until its CER on the same rows, on 30 s, is no higher. Seconds are those of training
 alone, on both sides; what counts is their ratio. The baseline's run may be given as its last line, `--known`: it takes
-an hour where ours takes minutes.
+an hour where ours takes minutes. It is any script with the options used below, whose last line is one JSON object with
+`train_s`, `wer` and `cer`.
 """
 
 from __future__ import annotations
@@ -110,8 +111,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--dev", type=Path, required=True)
-    parser.add_argument("--baseline", type=Path, required=True)
-    parser.add_argument("--known", help="the line of JSON that the baseline ended with, instead of running it")
+    other = parser.add_mutually_exclusive_group(required=True)
+    other.add_argument("--baseline", type=Path)
+    other.add_argument("--known", help="the line of JSON that the baseline ended with, instead of running it")
     parser.add_argument("--language", default="ln")
     parser.add_argument("--model", default="bundled:whisper-base")
     parser.add_argument("--rows", type=int, default=800)

@@ -8,14 +8,13 @@ Whatever the browser complains of, asks for or is made to show while a page is o
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.required import lacking
 
 VIEWS = [(375, "light"), (375, "dark"), (1280, "light"), (1280, "dark")]  # (width, by day or by night)
 ARGUMENTS = [
@@ -70,18 +69,15 @@ BOXES = """[...document.querySelectorAll('.scroll')].map(box => {
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
-    """The browser of this machine; without one the test is skipped."""
+def chromium(*more: str) -> Iterator[Any]:
+    """The browser of this machine, with more arguments."""
     path = shutil.which("chromium")
     if path is None:
-        reason = "there is no chromium on this machine"
-        if os.environ.get("WHISPERTUNE_REQUIRE_SHARED"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacking("there is no chromium on this machine")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS, *more])
         yield browser
         browser.close()
 

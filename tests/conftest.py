@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from tests.hub_server import Hub
 from whispertune.data.audio import AudioReader
 from whispertune.model.formats.transformers import Shape, config_for, write_folder
 from whispertune.model.load import ModelFolder, find_model
+from whispertune.windows.tokens import Vocabulary
 
 ROOT = Path(__file__).parents[1]
+LAST_POSITION = 15  # at which the tiny model ends its texts; they begin at 4
 
 settings.register_profile("untimed", deadline=None)  # shared machines are slow at times
 settings.load_profile("untimed")
@@ -80,17 +83,45 @@ def reader() -> Iterator[AudioReader]:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory, base: ModelFolder) -> ModelFolder:
-    """A random Whisper of two narrow layers, with the real vocabulary; it trains and decodes in no time."""
+    """A random Whisper of two narrow layers, with the real vocabulary; it trains in no time, and writes short texts."""
     import torch
     from transformers import WhisperForConditionalGeneration
-
-    from whispertune.model.parameters import merged_state
 
     shape = Shape(base.shape.vocabulary, 80, 16, 2, 2, 2, 2, 32, 32)
     torch.manual_seed(0)
     model = WhisperForConditionalGeneration(config_for(shape, base.vocabulary))
-    folder = tmp_path_factory.mktemp("tiny")
-    write_folder(folder, merged_state(model), shape, base.tokenizer_json, base.generation)
+    _end_texts(model, base.vocabulary)
+    return _kept(tmp_path_factory.mktemp("tiny"), model, shape, base)
+
+
+def _end_texts(model: Any, vocabulary: Vocabulary) -> None:
+    """Random weights write one word until they are cut off: here each position brings its own, and the last the end."""
+    import torch
+
+    decoder = model.model.decoder
+    towards = torch.tensor([0.25, -0.25]).repeat(decoder.embed_positions.weight.shape[1] // 2)  # of length 1, mean 0
+    with torch.no_grad():
+        decoder.embed_tokens.weight[vocabulary.end] = 0.2 * towards
+        decoder.embed_positions.weight *= 3
+        decoder.embed_positions.weight[:LAST_POSITION] -= 0.05 * towards
+        decoder.embed_positions.weight[LAST_POSITION:] += towards
+
+
+@pytest.fixture(scope="session")
+def sure(tmp_path_factory: pytest.TempPathFactory, tiny: ModelFolder) -> ModelFolder:
+    """The same, but not about as sure of every token as of any other."""
+    import torch
+
+    model = tiny.load()
+    with torch.no_grad():
+        model.model.decoder.embed_tokens.weight *= 30
+    return _kept(tmp_path_factory.mktemp("sure"), model, tiny.shape, tiny)
+
+
+def _kept(folder: Path, model: Any, shape: Shape, like: ModelFolder) -> ModelFolder:
+    from whispertune.model.parameters import merged_state
+
+    write_folder(folder, merged_state(model), shape, like.tokenizer_json, like.generation)
     return ModelFolder(str(folder), folder)
 
 

@@ -46,6 +46,7 @@ def finished_run(
     data: Path,
     *,
     base: str = "bundled:whisper-base",
+    language: str = "sv",
     licence: str | None = None,
     counted: bool = False,
     test: bool = False,
@@ -58,7 +59,7 @@ def finished_run(
     recipe = Recipe(
         name="noise",
         model=base,
-        language="sv",
+        language=language,
         licence=licence,
         data=Data(train=(train,), dev=dev, test=dev if test else ()),
         train=Train(method="lora", lora=Lora(rank=8)),
@@ -73,14 +74,14 @@ def finished_run(
     run.metrics.write_text(json.dumps(STEP) + "\n", encoding="utf-8")
     run.dropped.write_text("".join(json.dumps(row) + "\n" for row in DROPPED), encoding="utf-8")
     shutil.copytree(model, run.model)
-    _evaluate(run, data / "dev", "test" if test else "dev")
+    _evaluate(run, data / "dev", language, "test" if test else "dev")
     return run
 
 
-def _evaluate(run: Run, dev: Path, split: str) -> None:
+def _evaluate(run: Run, dev: Path, language: str, split: str) -> None:
     rows = [json.loads(line) for line in (dev / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
     segments = [
-        Segment(f"metadata.jsonl:{number}", dev / row["file_name"], 0.0, 1.0 + number / 10, row["text"], "sv")
+        Segment(f"metadata.jsonl:{number}", dev / row["file_name"], 0.0, 1.0 + number / 10, row["text"], language)
         for number, row in enumerate(rows, start=1)
     ]
     run.save_evaluation("base", of_texts(segments, lambda text: "nothing at all like it", split))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import whispertune
 
 PACKAGE = Path(whispertune.__file__).parent
+ROOT = PACKAGE.parent
 HEAVY = ("torch", "transformers", "ctranslate2", "faster_whisper", "av", "jiwer", "numpy", "pydantic")
 
 # Room -> rooms it may import from. What stands on top (service, cli) may import all below.
@@ -63,9 +65,33 @@ def test_imports_point_one_way(room: str) -> None:
                     assert parts[1] in ROOMS[room], f"{path} imports {node.module}"
 
 
-def test_the_readme_names_every_file_of_the_package() -> None:
-    readme = (PACKAGE.parent / "README.md").read_text()
-    tree = readme[readme.index("## Where things are") :]
-    for path in PACKAGE.rglob("*.py"):
-        if path.read_text().strip():
-            assert f" {path.name}" in tree or f"/{path.name}" in tree, path
+def test_the_readme_names_every_file_and_no_other() -> None:
+    named = set(named_in_the_readme())
+    summed_up = tuple(
+        each for each in named if each.endswith("/") and sum(other.startswith(each) for other in named) == 1
+    )
+    found = [*PACKAGE.rglob("*.py")]
+    for folder in ("benchmarks", "demo", "docs", "recipes"):
+        found += [path for path in (ROOT / folder).rglob("*.*") if path.suffix != ".pyc"]
+    files = {str(path.relative_to(ROOT)) for path in found if not says_nothing(path)}
+    assert not {each for each in files - named if not each.startswith(summed_up)}
+    assert not {each for each in named if not (ROOT / each).exists()}
+
+
+def says_nothing(path: Path) -> bool:
+    """Whether it is an `__init__.py` that only makes its folder a package, perhaps with a line about it."""
+    return path.name == "__init__.py" and len(ast.parse(path.read_text()).body) < 2
+
+
+def named_in_the_readme() -> Iterator[str]:
+    """Every path of the tree of files: a name, one space or more, and what it is; folders end with a slash."""
+    section = (ROOT / "README.md").read_text().partition("## Where things are\n")[2].partition("\n## ")[0]
+    folders: list[tuple[int, str]] = [(-1, "")]
+    for line in filter(str.strip, section.splitlines()):
+        indent, name = len(line) - len(line.lstrip()), line.split()[0]
+        while folders[-1][0] >= indent:
+            folders.pop()
+        path = folders[-1][1] + name
+        yield path
+        if name.endswith("/"):
+            folders.append((indent, path))

@@ -1,4 +1,4 @@
-"""Recipes: defaults, overrides, and errors that say what would be right."""
+"""Recipes: defaults, overrides, what is to be kept, and errors that say what would be right."""
 
 from __future__ import annotations
 
@@ -27,6 +27,25 @@ source = "/dev-set"
 epochs = 2
 """
 
+RETENTION = (
+    GOOD
+    + """
+[[retention]]
+name = "english"
+source = "prompts"
+language = "en"
+columns = { text = "sentence" }
+limit_rows = 120
+
+[[retention]]
+name = "silence"
+silence = true
+
+[soften]
+lambdas = [0.5, 0.9]
+"""
+)
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -41,6 +60,7 @@ def test_defaults_and_paths_relative_to_the_recipe(path: Path) -> None:
     assert recipe.data.dev[0].source == "/dev-set"
     assert (recipe.train.epochs, recipe.windows.timestamps_share, recipe.seed) == (2, 0.5, 0)
     assert recipe.train.segments_a_step == 16
+    assert recipe.retention == ()
 
 
 def test_adapters_without_lora_are_refused(path: Path) -> None:
@@ -154,3 +174,59 @@ def test_what_is_missing(path: Path, tmp_path: Path) -> None:
         load_recipe(path)
     with pytest.raises(RecipeError, match="whispertune init"):
         load_recipe(tmp_path / "none.toml")
+
+
+# --- what is to be kept -----------------------------------------------------------------------------------------------
+
+
+def test_sets_and_their_defaults(path: Path, tmp_path: Path) -> None:
+    path.write_text(RETENTION)
+    recipe = load_recipe(path)
+    english, silence = recipe.retention
+    assert (english.source, english.language) == (str(tmp_path / "prompts"), "en")
+    rows = english.rows
+    assert (rows.source, rows.language, rows.columns, rows.limit_rows) == (
+        english.source,
+        "en",
+        {"text": "sentence"},
+        120,
+    )
+    assert (silence.silence, silence.source) == (True, None)
+    assert (recipe.soften.lambdas, recipe.soften.max_retention_loss) == ((0.5, 0.9), 0.05)
+    assert recipe.evaluation.retention_subset == 30
+    save_recipe(recipe, tmp_path / "resolved.toml")
+    assert load_recipe(tmp_path / "resolved.toml") == recipe
+
+
+def test_overrides_of_sets(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_text(RETENTION)
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe(path, ["retention.0.source=here", "soften.max_retention_loss=0.1"])
+    assert recipe.retention[0].source == str(tmp_path / "here")
+    assert recipe.soften.max_retention_loss == 0.1
+    path.write_text(GOOD)
+    recipe = load_recipe(path, ["retention.0.name=quiet", "retention.0.silence=true"])
+    assert recipe.retention[0].silence
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('source = "prompts"\n', "", "give a source, or silence = true"),
+        ("silence = true", 'silence = true\nsource = "x"', "give a source, or silence = true"),
+        ("silence = true", "silence = true\nrecordings = true", "silence is no recordings"),
+        ('name = "silence"', 'name = "english"', "two retention sets have the same name"),
+        ('name = "silence"', 'name = "a/b"', "should match pattern"),
+        ("sentence", 'x", txt = "y', "did you mean 'text'"),
+        ("lambdas = [0.5, 0.9]", "lambdas = [1.5]", "less than or equal to 1"),
+        ("lambdas = [0.5, 0.9]", "lambdas = []", "at least 1 item"),
+        ("limit_rows = 120", "limit_row = 120", "did you mean 'retention.0.limit_rows'"),
+        ("[soften]\n", '[soften]\nsource = "x"\n', "did you mean 'data.test.source'"),  # not that of a retention set
+    ],
+)
+def test_what_is_wrong_with_a_set_is_said(path: Path, old: str, new: str, says: str) -> None:
+    assert old in RETENTION
+    path.write_text(RETENTION.replace(old, new))
+    with pytest.raises(RecipeError) as error:
+        load_recipe(path)
+    assert says in str(error.value)

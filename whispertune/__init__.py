@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from whispertune.reporting import Reporter
     from whispertune.score.terms import score_terms
     from whispertune.score.wer import Scores
-    from whispertune.service.evaluate import compare_models, evaluate_model
-    from whispertune.service.examine import Decoding, Wanted, examine_model
+    from whispertune.service.evaluate import Decoding, compare_models, evaluate_model
+    from whispertune.service.examine import Wanted, examine_model
     from whispertune.service.export import export_model
     from whispertune.service.soften import soften
     from whispertune.service.transcribe import transcribe_files
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AudioReader": "data.audio",
     "Cue": "data.captions",
-    "Decoding": "service.examine",
+    "Decoding": "service.evaluate",
     "Evaluation": "evaluation.evaluate",
     "ModelFolder": "model.load",
     "Options": "decode.transcribe",

@@ -1,15 +1,25 @@
-"""Files that must be whole: their hash, waiting until they are on the disk, and a text in place of another.
+"""Files that must be whole: their hash, waiting until they are on the disk, a text in place of another, full disks.
 
 sha256(path)
 sync(path), sync(path.parent)
 replace_text(path, text)
+with writing(out):                  # InputError: out: cannot be written (the disk is full)
+    save_file(tensors, out / "model.safetensors")
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+from whispertune.errors import InputError
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def sha256(path: Path) -> str:
@@ -37,3 +47,33 @@ def replace_text(path: Path, text: str) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def disk_trouble(error: Exception) -> int | None:
+    """The number of an error of the disk, also of one that safetensors or torch hides; None for other errors."""
+    if isinstance(error, OSError):
+        return error.errno or errno.EIO
+    if type(error).__name__ == "SafetensorError" and "os error" in str(error):
+        return next((number for number in FULL if f"os error {number})" in str(error)), errno.EIO)
+    if isinstance(error, RuntimeError) and "inline_container" in str(error):  # the file that torch.save writes
+        return errno.EIO
+    return None
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Errors of the disk inside, where `target` is written, as one that says so.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        trouble = disk_trouble(error)
+        if trouble is None:
+            raise
+        full = trouble in FULL
+        why = "the disk is full" if full else os.strerror(trouble)
+        fix = "make room, or write to another disk" if full else "see that it can be written, or give another folder"
+        raise InputError(f"cannot be written ({why})", where=str(target), fix=fix) from error

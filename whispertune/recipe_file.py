@@ -161,6 +161,8 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
     model = tree.get("model")
     if isinstance(model, str) and (folder / model).is_dir():
         tree["model"] = str((folder / model).resolve())
+    elif isinstance(model, str) and (folder / model).is_file():  # under its own name: its ending says what it is
+        tree["model"] = str((folder / model).parent.resolve() / Path(model).name)
     augment = tree.get("augment")
     if isinstance(augment, dict) and isinstance(augment.get("noise"), str):
         augment["noise"] = str((folder / Path(augment["noise"]).expanduser()).resolve())

@@ -15,8 +15,10 @@ import pytest
 
 from whispertune.cli import main
 from whispertune.cli.screen import step_figures
+from whispertune.data.captions import read_captions
 from whispertune.model.load import ModelFolder
 from whispertune.reporting import StepReport
+from whispertune.score.wer import read_utterances
 
 PROMISED = {
     *("rows", "audio_seconds", "seconds", "engine", "wer", "wer_interval", "cer", "wer_normalized"),
@@ -24,20 +26,31 @@ PROMISED = {
 }
 
 
-def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "whispertune", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd)
+COMMAND = [sys.executable, "-m", "whispertune"]
+
+Capture = pytest.CaptureFixture[str]
 
 
-def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.splitlines()  # nothing else on stdout
+def run(*arguments: object) -> int:
+    """The exit code of a command, in this process."""
+    return main([*map(str, arguments)])
+
+
+def told(capfd: Capture, *arguments: object) -> dict[str, Any]:
+    """What a command prints with --json."""
+    capfd.readouterr()
+    assert run(*arguments, "--json") == 0
+    return only_json(capfd.readouterr().out)
+
+
+def only_json(printed: str) -> dict[str, Any]:
+    (line,) = printed.splitlines()  # nothing else on stdout
     found: dict[str, Any] = json.loads(line)
     return found
 
 
-def test_evaluate_prints_what_it_promises(base: ModelFolder, english_read: Path) -> None:
-    found = last_json(run("evaluate", "bundled:whisper-base", english_read, "--language", "en", "--json"))
+def test_evaluate_prints_what_it_promises(english_read: Path, capfd: Capture) -> None:
+    found = told(capfd, "evaluate", "bundled:whisper-tiny.en", english_read)
     assert found.keys() >= PROMISED
     assert (found["rows"], found["engine"]) == (3, "ctranslate2")
     assert found["wer_normalized"] < 10  # read English, as good as solved
@@ -47,8 +60,11 @@ def test_evaluate_prints_what_it_promises(base: ModelFolder, english_read: Path)
 
 
 def test_a_context_that_was_not_trained_is_warned_of(tiny: ModelFolder, noises: Path) -> None:
-    done = run("evaluate", tiny.path, noises / "dev", "--language", "sv", "--context", "fit", "--json")
-    assert last_json(done)["context"] == "fit"
+    """By a process of its own: whatever libraries print when they load, stdout has the figures alone."""
+    command = [*COMMAND, "evaluate", str(tiny.path), str(noises / "dev"), "--language", "sv", "--context", "fit"]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert only_json(done.stdout)["context"] == "fit"
     assert "many more errors" in done.stderr
 
 
@@ -59,32 +75,29 @@ def test_the_figures_of_a_step_fit_a_screen() -> None:
     assert "2 skipped" in step_figures(replace(report, skipped=2))
 
 
-def test_both_engines_agree(base: ModelFolder, english_read: Path) -> None:
-    both = [
-        last_json(run("evaluate", base.path, english_read, "--language", "en", "--engine", engine, "--json"))
-        for engine in ("ctranslate2", "transformers")
-    ]
-    assert both[0]["wer"] == pytest.approx(both[1]["wer"], abs=0.5)
+def test_both_engines_agree(english_read: Path, tmp_path: Path) -> None:
+    written = []
+    for engine in ("ctranslate2", "transformers"):
+        out = tmp_path / f"{engine}.jsonl"
+        assert run("evaluate", "bundled:whisper-tiny.en", english_read, "--engine", engine, "--out", out) == 0
+        written.append([each.hypothesis for each in read_utterances(out)])
+    assert written[0] == written[1]
 
 
-def test_from_init_to_export(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
-    """The five commands in a row, on a model that knows nothing, so quickly."""
-    folder = tmp_path / "my-run"
+def begun(folder: Path, tiny: ModelFolder, noises: Path) -> Path:
+    """The recipe that init writes for the random model and noise."""
     data = ("--data", noises / "train", "--dev", noises / "dev", "--language", "sv", "--model", tiny.path)
-    done = run("init", folder, *data)
-    assert done.returncode == 0, done.stderr
-    assert "whispertune train" in done.stdout
-    trained = last_json(
-        run(
-            "train",
-            folder / "recipe.toml",
-            "train.epochs=1",
-            "evaluation.times=1",
-            "windows.fit_share=0.5",
-            "evaluation.verify_clips=2",
-            "--json",
-        )
-    )
+    assert run("init", folder, *data) == 0
+    return folder / "recipe.toml"
+
+
+def test_from_init_to_export(tiny: ModelFolder, noises: Path, tmp_path: Path, capfd: Capture) -> None:
+    """The commands in a row, on a model that knows nothing, so quickly."""
+    folder = tmp_path / "my-run"
+    recipe = begun(folder, tiny, noises)
+    assert "whispertune train" in capfd.readouterr().out
+    settings = ("train.epochs=1", "evaluation.times=1", "windows.fit_share=0.5", "evaluation.verify_clips=2")
+    trained = told(capfd, "train", recipe, *settings)
     assert trained["run"] == str(folder)
     assert trained["steps"] == 1
     assert trained.keys() >= {"seconds", "seconds_training", "seconds_evaluating", "utterances_per_second"}
@@ -93,22 +106,24 @@ def test_from_init_to_export(tiny: ModelFolder, noises: Path, tmp_path: Path) ->
         assert trained[side]["split"] == "dev"
     assert (trained["base"]["biased_by_selection"], trained["tuned"]["biased_by_selection"]) == (False, True)
     for context, name in (("full", "tuned"), ("auto", "tuned_fit")):  # half of its steps were trained so
-        evaluated = last_json(run("evaluate", folder, noises / "dev", "--context", context, "--json"))
+        evaluated = told(capfd, "evaluate", folder, noises / "dev", "--context", context)
         assert evaluated["wer"] == pytest.approx(trained[name]["wer"])
         assert evaluated["context"] == trained[name]["context"]
-    exported = last_json(run("export", folder, "--to", "ct2", "--out", tmp_path / "deployed", "--json"))
+    exported = told(capfd, "export", folder, "--to", "ct2", "--out", tmp_path / "deployed")
     assert exported["verified"] is True
     assert exported["wer_apart"] <= 0.5
-    assert run("export", folder, "--to", "ct2", "--out", tmp_path / "deployed").returncode == 2  # in use
-    again = run("train", folder / "recipe.toml")
-    assert (again.returncode, "already begun" in again.stderr) == (2, True)
+    assert run("export", folder, "--to", "ct2", "--out", tmp_path / "deployed") == 2  # in use
+    assert run("train", recipe) == 2
+    assert "already begun" in capfd.readouterr().err
 
 
-def test_a_stopped_run_exits_with_3_and_can_be_resumed(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_exits_with_3_and_can_be_resumed(
+    tiny: ModelFolder, noises: Path, tmp_path: Path, capfd: Capture
+) -> None:
     folder = tmp_path / "my-run"
-    run("init", folder, "--data", noises / "train", "--dev", noises / "dev", "--language", "sv", "--model", tiny.path)
-    command = [sys.executable, "-m", "whispertune", "train", str(folder / "recipe.toml"), "train.steps=60"]
-    process = subprocess.Popen([*command, "train.step_segments=4"], stderr=subprocess.PIPE, text=True)
+    recipe = begun(folder, tiny, noises)
+    settings = ["train.steps=60", "train.step_segments=4", "evaluation.times=1", "evaluation.verify_clips=0"]
+    process = subprocess.Popen([*COMMAND, "train", str(recipe), *settings], stderr=subprocess.PIPE, text=True)
     metrics = folder / "metrics.jsonl"
     deadline = time.monotonic() + 120
     while not metrics.exists() and time.monotonic() < deadline:
@@ -118,23 +133,23 @@ def test_a_stopped_run_exits_with_3_and_can_be_resumed(tiny: ModelFolder, noises
     assert process.returncode == 3, errors
     assert "Traceback" not in errors
     assert f"whispertune train {folder / 'resolved.toml'} --out {folder} --resume" in errors
-    resumed = last_json(run("train", folder / "resolved.toml", "--out", folder, "--resume", "--json"))
+    resumed = told(capfd, "train", folder / "resolved.toml", "--out", folder, "--resume")
     assert resumed["steps"] == 60
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines() if '"kind": "step"' in line]
     assert steps == list(range(1, 61))
 
 
-def test_ctrl_c_is_no_success(mboshi: Path) -> None:
-    command = [sys.executable, "-m", "whispertune", "evaluate", "bundled:whisper-base", str(mboshi / "dev")]
+def test_ctrl_c_is_no_success(tiny: ModelFolder, mboshi: Path) -> None:
     process = subprocess.Popen(
-        [*command, "--language", "ln"],
+        [*COMMAND, "evaluate", str(tiny.path), str(mboshi / "dev"), "--language", "ln", "--context", "fit"],
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # background shells ignore it
     )
-    time.sleep(6)  # whatever it is at by then
+    assert process.stderr is not None
+    assert "many more errors" in process.stderr.readline()  # said before the rows are read
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert (process.returncode, "Traceback" in errors) == (3, False)
 
 
@@ -175,12 +190,10 @@ def test_init_refuses_what_is_not_there(tmp_path: Path, capfd: pytest.CaptureFix
     assert not (tmp_path / "run").exists()
 
 
-def test_transcribe_writes_captions_that_read_back(english_read: Path, tmp_path: Path) -> None:
-    from whispertune.data.captions import read_captions
-
+def test_transcribe_writes_captions_that_read_back(english_read: Path, tmp_path: Path, capfd: Capture) -> None:
     recording = english_read / "jfk.flac"
-    command = ("transcribe", recording, "--model", "bundled:whisper-tiny.en", "--out", tmp_path, "--json")
-    found = last_json(run(*command, "--format", "vtt,srt,txt,json", "--cues", "sentence", "--words"))
+    command = ("transcribe", recording, "--model", "bundled:whisper-tiny.en", "--out", tmp_path)
+    found = told(capfd, *command, "--format", "vtt,srt,txt,json", "--cues", "sentence", "--words")
     (transcript,) = found["transcripts"]
     assert [Path(path).suffix for path in transcript["files"]] == [".vtt", ".srt", ".txt", ".json"]
     read = [read_captions(tmp_path / f"jfk.{suffix}").cues for suffix in ("vtt", "srt", "json")]
@@ -189,12 +202,12 @@ def test_transcribe_writes_captions_that_read_back(english_read: Path, tmp_path:
         assert [(c.start_s, c.end_s, c.text) for c in cues] == [(c.start_s, c.end_s, c.text) for c in read[0]]
     assert all(cue.words for cue in read[2])
     assert "ask not" in (tmp_path / "jfk.txt").read_text().replace("\n", " ")
-    done = run(*command, "--format", "vtt")
-    assert (done.returncode, "there already" in done.stderr) == (2, True)
+    assert run(*command, "--format", "vtt") == 2
+    assert "there already" in capfd.readouterr().err
 
 
 def test_transcribe_by_transformers(english_read: Path, tmp_path: Path) -> None:
     command = ("transcribe", english_read / "jfk.flac", "--model", "bundled:whisper-tiny.en", "--out", tmp_path)
-    assert run(*command, "--engine", "transformers").returncode == 0
+    assert run(*command, "--engine", "transformers") == 0
     assert "your country" in (tmp_path / "jfk.vtt").read_text()
-    assert run(*command, "--engine", "transformers", "--words", "--overwrite").returncode == 2
+    assert run(*command, "--engine", "transformers", "--words", "--overwrite") == 2

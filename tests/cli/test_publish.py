@@ -118,7 +118,7 @@ def test_other_weights_are_exported_anew(
     [
         ({"to": "whisper-noise"}, "no name of a repository"),
         ({"licence": "Apache 2"}, "no name of a licence"),
-        ({"formats": "ct2", "space": True}, "the Space loads the model with transformers"),
+        ({"formats": "ct2", "space": True}, "the Space decodes base and tuned model alike"),
         ({"formats": "mp3"}, "unknown format"),
     ],
 )

@@ -71,10 +71,10 @@ def test_a_mark_takes_the_place_of_another(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [MARK]
 
 
-def test_real_weights_and_speech_in_both_engines(base: ModelFolder, english_read: Path, reader: AudioReader) -> None:
+def test_real_weights_and_speech_in_both_engines(tiny_en: ModelFolder, english_read: Path, reader: AudioReader) -> None:
     """On the very same short mels both write the same, and each clip what it gets alone."""
-    live = load_live(base)
-    segments = english(english_read, base, reader)
+    live = load_live(tiny_en)
+    segments = english(english_read, tiny_en, reader)
     by_both = []
     for kind in ("ctranslate2", "transformers"):
         engine = live_engine(kind, live)
@@ -99,12 +99,12 @@ def test_a_text_does_not_depend_on_the_others(tiny: ModelFolder, noises: Path, r
 
 @pytest.mark.parametrize("engine", ["ctranslate2", "transformers"])
 def test_a_short_recording_is_transcribed_on_what_it_needs(
-    engine: str, base: ModelFolder, english_read: Path, reader: AudioReader
+    engine: str, tiny_en: ModelFolder, english_read: Path, reader: AudioReader
 ) -> None:
     said: list[str] = []
     options = Options(language="en", engine=engine, context="fit", words=engine == "ctranslate2")
     samples = reader.read(english_read / CLIP)
-    transcript = open_transcriber(str(base.path), options, said.append)(samples, Path(CLIP), None)
+    transcript = open_transcriber(str(tiny_en.path), options, said.append)(samples, Path(CLIP), None)
     assert "what you can do for your country" in " ".join(cue.text for cue in transcript.cues)
     assert all(0 <= cue.start_s < cue.end_s <= transcript.audio_seconds + 0.02 for cue in transcript.cues)
     assert transcript.cues[0].words or engine == "transformers"

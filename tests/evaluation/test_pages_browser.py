@@ -12,7 +12,7 @@ import soundfile
 
 from tests.browser import DURATIONS, PLAY, VIEWS, check_layout, chromium, opened
 from tests.diagnose_curves import evaluated, steps_of, still_falling
-from tests.examined import PARTS, evaluation, examination
+from tests.examined import PARTS, evaluation, examination, figures
 from whispertune.data.audio import AudioReader
 from whispertune.diagnose.history import History
 from whispertune.diagnose.report import page_of as diagnosis_page
@@ -22,17 +22,12 @@ from whispertune.evaluation.compare import comparison
 from whispertune.evaluation.compare import page_of as comparison_page
 from whispertune.evaluation.report import page_of as evaluation_page
 from whispertune.evaluation.report import worst_clips
-from whispertune.evaluation.retention import SetFigures
 from whispertune.evaluation.tokens import RowLoss
 from whispertune.evaluation.tradeoff import Point, TradeOff
 from whispertune.evaluation.tradeoff import page_of as soften_page
 
 HOSTILE = "<script>document.title = 'taken'</script><img src=x onerror=alert(1)>"
 LONG = "runs/" + "a-name-without-any-place-to-break-it-" * 4
-
-
-def figures(value: float) -> SetFigures:
-    return SetFigures("wer", value, (value - 1, value + 1), 60, value, value / 2, value, value / 2)
 
 
 def evaluated_page(folder: Path) -> str:

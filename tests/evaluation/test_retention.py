@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examined import figures, heard, sentence
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Segment
 from whispertune.errors import DataError
@@ -18,7 +19,6 @@ from whispertune.evaluation.retention import (
     CLIPS_WITH_TEXT,
     Retained,
     RetentionSet,
-    SetFigures,
     changed,
     figures_of,
     metric_of,
@@ -28,8 +28,6 @@ from whispertune.evaluation.retention import (
     write_changes,
 )
 from whispertune.evaluation.tradeoff import Point, TradeOff, cells, heads, page_of
-
-WORDS = ["sol", "måne", "stjärna", "himmel", "hav", "skog", "berg", "dal"]
 
 
 def rows_of(count: int = 60, language: str = "sv", name: str = "swedish", speakers: int = 0) -> RetentionSet:
@@ -43,7 +41,7 @@ def rows_of(count: int = 60, language: str = "sv", name: str = "swedish", speake
                 Path(f"{row}.wav"),
                 0.0,
                 3.0,
-                " ".join(str(word) for word in random.permutation(WORDS)),
+                " ".join(sentence(random)),
                 language,
                 speaker=f"s{row % speakers}" if speakers else None,
             )
@@ -55,11 +53,8 @@ def rows_of(count: int = 60, language: str = "sv", name: str = "swedish", speake
 def written(found: RetentionSet, error_share: float, skip: str = "") -> Evaluation:
     """What a model wrote that has such a share of the words wrong."""
     random = np.random.default_rng(2)
-    hypotheses = []
-    for segment in found.segments:
-        words = ["fel" if random.random() < error_share else word for word in segment.text.split()]
-        if segment.id != skip:
-            hypotheses.append(Hypothesis(segment, " ".join(words)))
+    texts = [(segment, heard(segment.text.split(), error_share, random)) for segment in found.segments]
+    hypotheses = [Hypothesis(segment, text) for segment, text in texts if segment.id != skip]
     return evaluation_of(hypotheses, [], 1.0, "ctranslate2", "full")
 
 
@@ -171,10 +166,6 @@ def test_what_a_run_keeps_of_it(tmp_path: Path) -> None:
 
 
 # --- which mixture is kept -------------------------------------------------------------------------------------
-
-
-def figures(value: float) -> SetFigures:
-    return SetFigures("wer", value, (value - 1, value + 1), 60, value, value / 2, value, value / 2)
 
 
 def trade_off(target: list[float], english: list[float], max_loss: float = 0.05) -> TradeOff:

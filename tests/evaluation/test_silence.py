@@ -104,8 +104,7 @@ def test_in_scripts_without_spaces_a_character_is_a_word() -> None:
 class Hearing:
     """An engine that writes how long a clip was to it and how loud, but nothing on digital silence."""
 
-    name = "hearing"
-    n_mels = 80
+    name, n_mels, takes_states = "hearing", 80, False
 
     def __init__(self, vocabulary: Vocabulary, generation: Generation) -> None:
         self.vocabulary, self.generation = vocabulary, generation
@@ -140,11 +139,11 @@ def test_each_text_is_that_of_its_clip(context: Context, base: ModelFolder) -> N
 
 
 def test_a_real_model(tiny_en: ModelFolder) -> None:
+    """whisper-tiny.en is known to write "you" where nobody speaks."""
     engine = live_engine("ctranslate2", load_live(tiny_en))
-    clips = [each for each in silent_clips([3.0], count=1) if "-40" not in each.kind]  # silence, and what is softest
+    clips = silent_clips([3.0], count=1)[:2]  # digital silence, and the softest noise
     found = evaluate_silence(engine, "en", clips=clips)
-    assert (found.clips, found.seconds) == (2, 6.0)
-    assert found.rate == 50.0 * found.clips_with_text
-    assert found.words >= found.clips_with_text
+    assert found.texts() == [("you", 2)]
+    assert (found.rate, found.words_a_minute) == (100.0, 20.0)
     with pytest.raises(InputError, match="English-only"):
         evaluate_silence(engine, "sv", clips=clips)

@@ -47,17 +47,6 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[Segment]:
     return found
 
 
-@pytest.fixture(scope="module")
-def sure(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    """A random model that is not about as sure of every token as of any other."""
-    model = tiny.load()
-    with torch.no_grad():
-        model.model.decoder.embed_tokens.weight *= 30
-    folder = tmp_path_factory.mktemp("sure")
-    write_folder(folder, merged_state(model), tiny.shape, tiny.tokenizer_json, tiny.generation)
-    return ModelFolder(str(folder), folder)
-
-
 def by_transformers(folder: ModelFolder, segments: Sequence[Segment]) -> tuple[float, int, torch.Tensor, torch.Tensor]:
     """Mean loss a token as the model itself computes it, how many tokens, and the logits and targets of them."""
     from transformers import WhisperFeatureExtractor
@@ -87,7 +76,7 @@ def exact(folder: ModelFolder, segments: Sequence[Segment], reader: AudioReader)
 def case(request: pytest.FixtureRequest, rows: list[Segment]) -> tuple[ModelFolder, list[Segment]]:
     """A model, and rows for it."""
     if request.param == "read English":
-        return request.getfixturevalue("base"), english(request.getfixturevalue("english_read"))
+        return request.getfixturevalue("tiny_en"), english(request.getfixturevalue("english_read"))
     return request.getfixturevalue(request.param), rows
 
 
@@ -192,38 +181,32 @@ def test_nothing_to_score() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "language"),
+    ("text", "language", "words"),
     [
-        ("And so, my fellow Americans: ask not!", "en"),
-        ("wáre la mωánà ε̂ngε ngá ɔ̀sí", "ln"),
-        ("यह एक परीक्षण है।", "hi"),
-        ("இது ஒரு சோதனை", "ta"),
-        ("هذا اختبارٌ بسيط", "ar"),
-        ("två  mellanslag\noch en rad", "sv"),
+        ("And so, my fellow Americans!", "en", ["And", "so,", "my", "fellow", "Americans!"]),
+        ("wáre la mωánà ε̂ngε ɔ̀sí", "ln", ["wáre", "la", "mωánà", "ε̂ngε", "ɔ̀sí"]),
+        ("यह एक परीक्षण है।", "hi", ["यह", "एक", "परीक्षण", "है।"]),
+        ("இது ஒரு சோதனை", "ta", ["இது", "ஒரு", "சோதனை"]),
+        ("هذا اختبارٌ بسيط", "ar", ["هذا", "اختبارٌ", "بسيط"]),
+        ("två  mellanslag\noch en rad", "sv", ["två", "mellanslag", "och", "en", "rad"]),
+        ("今天天气很好,我们去公园", "zh", None),
+        ("วันนี้อากาศดีมาก", "th", None),
+        ("鬱齉龘", "zh", None),
     ],
 )
-def test_words_are_what_white_space_parts(text: str, language: str, base: ModelFolder) -> None:
+def test_words_are_parted_by_white_space_or_are_tokens_of_whole_characters(
+    text: str, language: str, words: list[str] | None, base: ModelFolder
+) -> None:
+    """None: a script without spaces, in which it is the tokenizer that says what a word is."""
     tokens = base.vocabulary.encode(text, language)
     found = spelled(tokens, base.vocabulary)
-    assert [word for word, _ in found] == text.split()
     assert sum(count for _, count in found) == len(tokens)
-
-
-@pytest.mark.parametrize(
-    ("text", "language"),
-    [
-        ("今天天气很好,我们去公园", "zh"),
-        ("วันนี้อากาศดีมาก", "th"),
-        ("鬱齉龘", "zh"),
-    ],
-)
-def test_without_spaces_a_word_is_a_token_of_whole_characters(text: str, language: str, base: ModelFolder) -> None:
-    tokens = base.vocabulary.encode(text, language)
-    found = spelled(tokens, base.vocabulary)
+    if words is not None:
+        assert [word for word, _ in found] == words
+        return
     assert "".join(word for word, _ in found) == text
     assert 2 < len(found) <= len(tokens)
     assert all("\ufffd" not in word for word, _ in found)
-    assert sum(count for _, count in found) == len(tokens)
 
 
 def test_words_in_a_script_with_spaces_beside_one_without(base: ModelFolder) -> None:
@@ -384,13 +367,13 @@ def test_what_an_engine_encoded_is_not_encoded_again(
 def test_read_english(base: ModelFolder, english_read: Path, reader: AudioReader) -> None:
     segments, live = english(english_read), load_live(base)
     found = token_scores(live, segments, reader, context="full")
-    assert found.accuracy > 75
-    assert found.loss < 1.2
-    assert found.calibration_error < 15
+    assert found.accuracy > 93
+    assert found.loss < 0.25  # 1.1 where one merge of the tokenizer is missing
+    assert found.calibration_error < 6
     assert found.loss_share_wrong > found.loss_share_correct  # few tokens are wrong, and they cost
     assert {word.word for word in found.words} <= {
         *(word for segment in segments for word in segment.text.split()),
         "<|endoftext|>",
     }
-    garbled = [replace(segment, text=" ".join(reversed(segment.text.split()))) for segment in segments]
-    assert token_scores(live, garbled, reader, context="full").loss > 2 * found.loss
+    garbled = replace(segments[0], text=" ".join(reversed(segments[0].text.split())))
+    assert token_scores(live, [garbled], reader, context="full").loss > 10 * found.loss

@@ -1,4 +1,4 @@
-"""The report in a real browser: at phone and desk width, by day and by night."""
+"""The report in a real browser: how it looks at phone and desk width, by day and by night; what plays, keys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser import BOXES, DURATIONS, PLAY, VIEWS, check_layout, chromium, opened, unfold
+from tests.browser import BOXES, DURATIONS, PLAY, VIEWS, check_layout, chromium, opened
 from tests.inspect_tree import Row, rows, tree
 from whispertune.inspect.run import Options, inspect_data
 from whispertune.model.load import ModelFolder
@@ -47,29 +47,27 @@ def browser() -> Iterator[Any]:
         yield running
 
 
-@pytest.fixture(params=VIEWS, ids=str)
-def page(request: pytest.FixtureRequest, browser: Any, report: Path) -> Iterator[Any]:
-    """The open report."""
-    with opened(browser, report, *request.param) as found:
+@pytest.fixture
+def page(browser: Any, report: Path) -> Iterator[Any]:
+    """The open report, on a phone."""
+    with opened(browser, report, *VIEWS[0]) as found:
         yield found
 
 
-def test_it_fits_plays_and_can_be_read(page: Any, request: pytest.FixtureRequest) -> None:
-    check_layout(page, request.node.callspec.params["page"][1])
-    durations = page.evaluate(DURATIONS)
-    assert len(durations) == 22
-    assert all(isinstance(each, (int, float)) and 0.9 < each < 31 for each in durations)
-
-
-def test_wide_tables_scroll_in_their_own_box(page: Any) -> None:
-    unfold(page)
-    boxes = page.evaluate(BOXES)
-    assert len(boxes) >= 5
-    assert all(box["tab"] == 0 for box in boxes)
-    assert page.viewport_size["width"] > 1000 or any(box["moved"] for box in boxes)
+@pytest.mark.parametrize(("width", "scheme"), VIEWS)
+def test_it_fits_can_be_read_and_its_tables_scroll(browser: Any, report: Path, width: int, scheme: str) -> None:
+    with opened(browser, report, width, scheme) as page:
+        check_layout(page, scheme)
+        boxes = page.evaluate(BOXES)
+        assert len(boxes) >= 5
+        assert all(box["tab"] == 0 for box in boxes)
+        assert width > 1000 or any(box["moved"] for box in boxes)
 
 
 def test_the_audio_plays(page: Any) -> None:
+    durations = page.evaluate(DURATIONS)
+    assert len(durations) == 22
+    assert all(isinstance(each, (int, float)) and 0.9 < each < 31 for each in durations)
     assert page.evaluate(PLAY) > 0
 
 

@@ -45,11 +45,11 @@ def swapped(rows: Sequence[Segment], share: float, seed: int) -> tuple[list[Segm
     return changed, {rows[row].id for row in chosen}
 
 
-def test_swapped_texts_are_among_the_worst_tenth(mboshi: Path, base: ModelFolder, reader: AudioReader) -> None:
-    rows, wrong = swapped(rows_of(mboshi / "train", "ln", reader, limit=160), share=0.05, seed=1)
-    suspects, problems = rank_suspects(rows, base, reader)
-    worst = {each.segment.id for each in suspects[: len(rows) // 10]}
-    assert len(worst & wrong) >= 0.8 * len(wrong)
+def test_swapped_texts_are_the_worst(mboshi: Path, base: ModelFolder, reader: AudioReader) -> None:
+    """By a model that does not know the language, so that what it writes would tell nothing."""
+    rows, wrong = swapped(rows_of(mboshi / "train", "ln", reader, limit=40), share=0.1, seed=2)
+    suspects, problems = rank_suspects(rows, base, reader, decode=False)
+    assert {each.segment.id for each in suspects[: len(wrong)]} == wrong
     assert len(suspects) == len(rows)
     assert not problems
 

@@ -8,65 +8,29 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 
+from tests.exports import untied
+from tests.model.damage import damaged_safetensors, flipped, header_of, refused
 from whispertune.errors import ModelError
 from whispertune.model.bundled import bundled_files
 from whispertune.model.export import write_ctranslate2
-from whispertune.model.formats.adapter import CONFIG, WEIGHTS, read_adapter
 from whispertune.model.formats.contents import Contents
 from whispertune.model.formats.ctranslate2 import model_bin, quantize, read_ctranslate2, read_model_bin
 from whispertune.model.formats.shapes import check_folder, check_state, expected_shapes
 from whispertune.model.formats.transformers import Shape
 from whispertune.model.load import ModelFolder
-from whispertune.model.parameters import merged_state
-
-# peft 0.21 asks transformers 5.23 by a name that is going.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
 
 Field = tuple[str, int, int]  # what a part of a header says, where it begins, and its bytes
 
 HUGE = 2**31
-
-
-def untied(model: Any) -> dict[str, np.ndarray]:
-    """Its weights without the projection, which is tied to the embeddings."""
-    return {name: array for name, array in merged_state(model).items() if name != "proj_out.weight"}
-
-
-@pytest.fixture(scope="module")
-def contents(tiny: ModelFolder) -> Contents:
-    return Contents(untied(tiny.load()), tiny.shape, tiny.tokenizer_json, tiny.generation)
-
-
-def refused(path: Path, content: bytes, read: Callable[[], object], allowed_bytes: int) -> bool:
-    """Whether what reads the file refuses it, and takes no more memory than that on the way."""
-    path.write_bytes(content)
-    tracemalloc.start()
-    try:
-        read()
-    except ModelError as error:
-        return bool(error.where and error.fix)
-    finally:
-        peak_bytes = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak_bytes < allowed_bytes
-    return False
-
-
-def flipped(content: bytes, position: int, bit: int) -> bytes:
-    changed = bytearray(content)
-    changed[position] ^= 1 << bit
-    return bytes(changed)
 
 
 def replaced(content: bytes, position: int, part: bytes) -> bytes:
@@ -125,15 +89,16 @@ def damaged_ctranslate2(good: bytes) -> Iterator[bytes]:
     yield replaced(good, good.index(b"encoder/conv1/bias"), b"encoder/conv2/bias")  # twice there, the other is not
 
 
-@pytest.mark.parametrize("quantization", ["float32", "float16", "bfloat16"])
-def test_ctranslate2(quantization: str, tiny: ModelFolder, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("quantization", "every"), [("float32", 1), ("float16", 8), ("bfloat16", 8)])
+def test_ctranslate2(quantization: str, every: int, tiny: ModelFolder, tmp_path: Path) -> None:
+    """The headers of all precisions are alike."""
     write_ctranslate2(tiny, tmp_path, quantization)
     path = tmp_path / "model.bin"
     good = path.read_bytes()
     expected = read_ctranslate2(tmp_path)
     state = {name: np.array(array) for name, array in expected.state.items()}
-    files = list(damaged_ctranslate2(good))
-    assert len(files) >= 100
+    files = list(damaged_ctranslate2(good))[::every]
+    assert len(files) >= 100 // every
     allowed = 2 * len(good) + 2 * len(tiny.tokenizer_json) + (1 << 20)  # bfloat16 becomes float32
     passed = [each for each in files if not refused(path, each, lambda: read_ctranslate2(tmp_path), allowed)]
     assert len(passed) <= 8
@@ -225,55 +190,6 @@ def test_bfloat16_is_loaded_and_comes_back(tiny: ModelFolder, tmp_path: Path) ->
 # --- safetensors ------------------------------------------------------------------------------------------------------
 
 
-def header_of(content: bytes) -> tuple[dict[str, Any], bytes]:
-    (length,) = struct.unpack("<Q", content[:8])
-    return json.loads(content[8 : 8 + length]), content[8 + length :]
-
-
-def with_header(header: Any, data: bytes) -> bytes:
-    raw = json.dumps(header).encode()
-    return struct.pack("<Q", len(raw)) + raw + data
-
-
-def lying_safetensors(good: bytes) -> Iterator[bytes]:
-    """Headers in which one array is told to be another, or is not there."""
-    header, data = header_of(good)
-    name = next(each for each in header if each.endswith("weight") and len(header[each]["shape"]) == 2)
-    rows, columns = header[name]["shape"]
-    for change in (
-        {"shape": [2**40, 2**40]},
-        {"shape": [columns, rows + 1]},
-        {"shape": [rows * columns]},
-        {"shape": [0, columns]},
-        {"shape": []},
-        {"shape": [-1, columns]},
-        {"shape": "many"},
-        {"dtype": "I8"},
-        {"dtype": "F64"},
-        {"dtype": "F4"},
-        {"data_offsets": [0, 2**60]},
-        {"data_offsets": [64, 0]},
-        {"data_offsets": [2**63, 2**63]},
-        {"data_offsets": None},
-    ):
-        yield with_header(header | {name: header[name] | change}, data)
-    yield with_header({each: value for each, value in header.items() if each != name}, data)
-    yield with_header({each.replace(name, "else"): value for each, value in header.items()}, data)
-    yield with_header([header], data)
-    for length in (0, 1, 2**24, 2**40, 2**63, 2**64 - 1):
-        yield struct.pack("<Q", length) + good[8:]
-
-
-def damaged_safetensors(good: bytes) -> Iterator[bytes]:
-    random = np.random.default_rng(0)
-    data_at = len(good) - len(header_of(good)[1])
-    yield from (good[: int(end)] for end in (0, 1, 7, 8, 9, data_at - 1, data_at, len(good) - 1))
-    yield from (good[: int(end)] for end in random.integers(0, len(good), 12))
-    yield from lying_safetensors(good)
-    for _ in range(40):
-        yield flipped(good, int(random.integers(data_at)), int(random.integers(8)))
-
-
 def test_safetensors_of_a_whole_model(tiny: ModelFolder, tmp_path: Path) -> None:
     """By their headers, before anything else is read."""
     folder = tmp_path / "model"
@@ -362,42 +278,3 @@ def test_a_state_in_memory(tiny: ModelFolder, contents: Contents) -> None:
     fewer = {name: array for name, array in contents.state.items() if "fc1" not in name}
     with pytest.raises(ModelError, match=r"here: 8 of its weights are missing, model.decoder.layers.0.fc1.bias"):
         check_state(fewer, tiny.shape, "here")
-
-
-# --- adapters ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def adapter(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("adapter")
-    model = get_peft_model(tiny.load(), LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
-    model.save_pretrained(str(folder))
-    return folder
-
-
-def test_safetensors_of_adapters(adapter: Path, contents: Contents, tmp_path: Path) -> None:
-    folder = tmp_path / "adapter"
-    shutil.copytree(adapter, folder)
-    files = list(damaged_safetensors((folder / WEIGHTS).read_bytes()))
-    merged_bytes = sum(array.nbytes for array in contents.state.values())
-    allowed = 2 * merged_bytes + (1 << 22)
-    passed = [
-        each for each in files if not refused(folder / WEIGHTS, each, lambda: read_adapter(folder, contents), allowed)
-    ]
-    assert len(passed) <= 8
-    for each in passed:
-        header = header_of(each)[0]
-        assert all("lora_" in name for name in header if name != "__metadata__")
-
-
-def test_settings_of_adapters(adapter: Path, contents: Contents, tmp_path: Path) -> None:
-    """A changed letter may still be a setting, but nothing is raised that is no ModelError."""
-    folder = tmp_path / "adapter"
-    shutil.copytree(adapter, folder)
-    path = folder / CONFIG
-    good = path.read_bytes()
-    random = np.random.default_rng(0)
-    files = [good[: int(end)] for end in random.integers(0, len(good), 10)]
-    files += [flipped(good, int(random.integers(len(good))), int(random.integers(8))) for _ in range(60)]
-    files += [b"[" * 100_000, b"null", b"\xff"]
-    assert sum(refused(path, each, lambda: read_adapter(folder, contents), 1 << 25) for each in files) >= 20

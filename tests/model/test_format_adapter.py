@@ -13,6 +13,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
+from tests.exports import logits, untied
 from whispertune.errors import InputError, ModelError
 from whispertune.model.adapters import AdapterSettings
 from whispertune.model.formats.adapter import (
@@ -43,16 +44,6 @@ KINDS = {
 }
 
 
-def untied(model: Any) -> dict[str, np.ndarray]:
-    """Its weights without the projection, which is tied to the embeddings."""
-    return {name: array for name, array in merged_state(model).items() if name != "proj_out.weight"}
-
-
-@pytest.fixture(scope="module")
-def contents(tiny: ModelFolder) -> Contents:
-    return Contents(untied(tiny.load()), tiny.shape, tiny.tokenizer_json, tiny.generation)
-
-
 def shaken(model: Any, names: tuple[str, ...] = ("lora_",), seed: int = 0) -> Any:
     """The same model with other numbers in these of its parameters, as after some training."""
     random = torch.Generator().manual_seed(seed)
@@ -69,14 +60,6 @@ def trained(tiny: ModelFolder, settings: AdapterSettings) -> Any:
     choice = Choice("lora", targets=("attention", "decoder.layers.*.fc1"), adapters=settings)
     prepare(model, choice)
     return shaken(model).eval()
-
-
-def logits(model: Any) -> torch.Tensor:
-    """On a mel of noise and some tokens: (1, tokens, vocabulary)."""
-    mel = torch.randn((1, 80, 3000), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        found: torch.Tensor = model(input_features=mel, decoder_input_ids=torch.tensor([[50258, 50259, 1000]])).logits
-    return found
 
 
 def assert_same(ours: Contents, theirs: dict[str, np.ndarray]) -> None:
@@ -133,8 +116,6 @@ def test_half_precision_is_near(tiny: ModelFolder, contents: Contents, tmp_path:
     expected = untied(model)
     found = read_adapter(tmp_path / "float16", contents).state
     assert max(np.abs(found[name] - expected[name]).max() for name in expected) < 2e-3
-    with pytest.raises(InputError, match="not written in int8"):
-        write_adapter(tmp_path, tmp_path / "float16", "int8")
 
 
 def test_a_model_that_was_trained_whole_keeps_none(tiny: ModelFolder, tmp_path: Path) -> None:
@@ -230,9 +211,9 @@ def test_tokenizer_and_settings_of_the_folder_are_taken(
     settings = json.loads((tiny.path / "generation_config.json").read_text()) | {"suppress_tokens": [1]}
     (tmp_path / "generation_config.json").write_text(json.dumps(settings))
     found = read_adapter(tmp_path, contents)
-    assert found.tokenizer_json == (tmp_path / "tokenizer.json").read_bytes()
+    assert json.loads(found.tokenizer_json) == content
     assert found.generation == replace(contents.generation, suppress=(1,))
-    for other, message in ((tiny_en.tokenizer_json, "51864 tokens for a model with 51865"), (b"{}", "not a readable")):
+    for other, message in ((tiny_en.tokenizer_json, "51864 tokens for a model with 51865"), (b"{}", "no readable")):
         (tmp_path / "tokenizer.json").write_bytes(other)
         with pytest.raises(ModelError, match=message):
             read_adapter(tmp_path, contents)

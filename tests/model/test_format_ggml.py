@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
-import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
+from tests.exports import stored
+from tests.model.damage import little_room
 from whispertune.errors import InputError, ModelError
 from whispertune.model.formats.contents import Contents
 from whispertune.model.formats.ggml import FILES, ORDER, read_ggml, write_ggml
-from whispertune.model.formats.ggml_vocabulary import token_bytes, tokenizer_from
+from whispertune.model.formats.ggml_vocabulary import matching_only, token_bytes, tokenizer_from
 from whispertune.model.formats.openai import Dims, rows
 from whispertune.model.formats.transformers import Shape
 from whispertune.model.generation import write_generation
@@ -25,11 +26,6 @@ from whispertune.windows.tokens import Vocabulary, with_all_merges
 
 HEADER_BYTES = 4 + 4 * 11
 FILTERS_BYTES = 8 + 80 * 201 * 4
-
-
-def contents_of(folder: ModelFolder) -> Contents:
-    state = load_file(folder.path / "model.safetensors")
-    return Contents(state, folder.shape, folder.tokenizer_json, folder.generation)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +52,7 @@ def merges(tokenizer_json: bytes) -> list[list[str]]:
 
 
 def test_the_real_model_there_and_back(base: ModelFolder, tmp_path: Path) -> None:
-    source = contents_of(base)
+    source = stored(base)
     write_ggml(source, tmp_path, "float16")
     path = tmp_path / "ggml-model.bin"
     assert path.stat().st_size == 147_951_465  # as ggml-base.bin that whisper.cpp's authors publish
@@ -90,6 +86,14 @@ def test_large_v3_has_cantonese_too(base: ModelFolder, tmp_path: Path) -> None:
     vocabulary = Vocabulary.from_file(tmp_path / "tokenizer.json")
     assert (vocabulary.languages["yue"], vocabulary.id("<|translate|>")) == (50_358, 50_359)
     assert (vocabulary.no_timestamps, vocabulary.size) == (50_364, 51_866)
+
+
+def test_the_expression_matches_the_list_and_nothing_else(base: ModelFolder) -> None:
+    tokens = token_bytes(base.tokenizer_json)
+    listed = [tokens[token] for token in base.generation.suppress if token < base.vocabulary.end]
+    pattern = re.compile(matching_only(listed).encode())
+    assert {token for token in tokens if token and pattern.fullmatch(token)} == {*listed}
+    assert len(listed) > 80
 
 
 def test_float32_stays_and_what_float16_cannot_hold_is_not_cut(
@@ -151,17 +155,14 @@ def test_small_numbers_are_written_and_refused_for_training(quantization: str, s
         read_ggml(tmp_path / FILES[quantization])
 
 
-def test_what_whisper_cpp_cannot_load_is_not_written(small: Contents, tiny: ModelFolder, tmp_path: Path) -> None:
+def test_what_whisper_cpp_cannot_load_is_not_written(small: Contents, contents: Contents, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="four times as wide"):
-        write_ggml(contents_of(tiny), tmp_path, "float16")
+        write_ggml(contents, tmp_path, "float16")
     narrow = replace(small.shape, width=48, encoder_feed_forward=192, decoder_feed_forward=192)
     with pytest.raises(InputError, match="rows of 48"):
         write_ggml(replace(small, shape=narrow), tmp_path, "q5_0")
     with pytest.raises(InputError, match="this one has 51870"):
         write_ggml(replace(small, shape=replace(small.shape, vocabulary=51_870)), tmp_path, "float16")
-    for other in ("int8", "float32"):
-        with pytest.raises(InputError, match=f"not written in {other}"):
-            write_ggml(small, tmp_path, other)
     assert not list(tmp_path.iterdir())
 
 
@@ -200,24 +201,11 @@ def test_damaged_files_are_one_clear_error_each(small: Contents, written: Path, 
     path = tmp_path / "ggml-bad.bin"
     for wrong, data in cases:
         path.write_bytes(data)
-        with pytest.raises(ModelError) as told:
+        with little_room(), pytest.raises(ModelError) as told:
             read_ggml(path)
         assert told.value.where == str(path), wrong
         assert told.value.fix, wrong
-
-
-def test_numbers_that_lie_take_no_memory(small: Contents, written: Path, tmp_path: Path) -> None:
-    lies = [data for wrong, data in broken(written.read_bytes(), small) if wrong.endswith(str(2**31 - 1))]
-    assert len(lies) >= 15
-    path = tmp_path / "ggml-bad.bin"
-    for data in lies:
-        path.write_bytes(data)
-        tracemalloc.start()
-        with pytest.raises(ModelError):
-            read_ggml(path)
-        peak_bytes = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak_bytes < 4 * len(data)
+        assert "memory" not in told.value.what.lower(), wrong  # that was asked for because a number said so
 
 
 def test_flipped_tokens_make_no_tokenizer(small: Contents, written: Path, tmp_path: Path) -> None:

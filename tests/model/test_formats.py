@@ -42,15 +42,16 @@ def clips(folder: Path, count: int) -> torch.Tensor:
 
 
 def test_what_was_read_decodes_as_ctranslate2_does(base: ModelFolder, english_read: Path, mboshi: Path) -> None:
-    """The same tokens from the untouched files, from our conversion back, and from transformers."""
+    """The same tokens from the untouched files, from our conversion back, and from transformers, which is slow."""
     untouched = open_engine("ctranslate2", str(bundled_files("whisper-base")))
     live = load_live(base)
+    converted, transformers = (live_engine(kind, live) for kind in ("ctranslate2", "transformers"))
     for folder, count, language in ((english_read, 3, "en"), (mboshi / "dev", 5, "ln")):
         mel = log_mel(clips(folder, count), 80)
         texts = untouched.decode(mel, language, "transcribe")
         assert all(texts)
-        assert live_engine("ctranslate2", live).decode(mel, language, "transcribe") == texts
-        assert live_engine("transformers", live).decode(mel, language, "transcribe") == texts
+        assert converted.decode(mel, language, "transcribe") == texts
+        assert transformers.decode(mel[:1], language, "transcribe") == texts[:1]
 
 
 def test_the_english_only_model_too(tiny_en: ModelFolder, english_read: Path) -> None:
@@ -61,10 +62,10 @@ def test_the_english_only_model_too(tiny_en: ModelFolder, english_read: Path) ->
     assert live_engine("transformers", load_live(tiny_en)).decode(mel, "en", "transcribe") == texts
 
 
-def test_weights_come_back_bit_exact(base: ModelFolder, tmp_path: Path) -> None:
+def test_weights_come_back_bit_exact(tiny_en: ModelFolder, tmp_path: Path) -> None:
     """float16 from the package, to transformers, to float16 in CTranslate2's format: the same numbers."""
-    source = read_model_bin(bundled_files("whisper-base") / "model.bin")
-    write_ctranslate2(base, tmp_path, "float16")
+    source = read_model_bin(bundled_files("whisper-tiny.en") / "model.bin")
+    write_ctranslate2(tiny_en, tmp_path, "float16")
     again = read_model_bin(tmp_path / "model.bin")
     assert source.keys() == again.keys()
     for name, array in source.items():
@@ -99,9 +100,9 @@ def test_the_converted_folder_has_what_transformers_needs(base: ModelFolder) -> 
 
 @pytest.mark.parametrize("quantization", ["float32", "float16", "int8", "int8_float16"])
 def test_every_quantization_loads_and_is_near(
-    quantization: str, base: ModelFolder, english_read: Path, tmp_path: Path
+    quantization: str, tiny_en: ModelFolder, english_read: Path, tmp_path: Path
 ) -> None:
-    write_ctranslate2(base, tmp_path, quantization)
+    write_ctranslate2(tiny_en, tmp_path, quantization)
     mel = log_mel(clips(english_read, 3), 80)
     (text, *_) = open_engine("ctranslate2", str(tmp_path)).decode(mel[2:], "en", "transcribe")
     assert "ask not what your country can do for you" in text

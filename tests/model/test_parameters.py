@@ -167,8 +167,8 @@ def test_merged_weights_are_those_of_an_ordinary_whisper(narrow: WhisperForCondi
     assert torch.equal(logits(model), live)
 
 
-def test_real_weights_with_adapters_are_merged(base: ModelFolder) -> None:
-    model, ordinary = base.load(), base.load()
+def test_real_weights_with_adapters_are_merged(tiny_en: ModelFolder) -> None:
+    model, ordinary = tiny_en.load(), tiny_en.load()
     untouched = logits(ordinary)
     prepare(model, Choice(method="lora", freeze=("encoder",)))
     learn(SummedLoss(model), steps=1)

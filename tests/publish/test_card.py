@@ -38,10 +38,13 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny: ModelFolder, noises: Pat
     )
 
 
+def card_of(run: Run, licence: str | None = None) -> str:
+    return card(read_facts(run), EXPORTS, REPOSITORY, licence=licence, multilingual=True)
+
+
 @pytest.fixture(scope="module")
 def text(run: Run) -> str:
-    facts = read_facts(run)
-    return card(facts, EXPORTS, REPOSITORY, licence=facts.recipe.licence, multilingual=True)
+    return card_of(run, "apache-2.0")
 
 
 def section(text: str, title: str) -> str:
@@ -61,8 +64,7 @@ def test_figures_are_those_of_the_run(text: str, run: Run) -> None:
 
 
 def test_a_test_set_is_not_said_to_have_chosen(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
-    facts = read_facts(finished_run(tmp_path / "run", tiny.path, noises, test=True))
-    written = card(facts, EXPORTS, REPOSITORY, licence=None, multilingual=True)
+    written = card_of(finished_run(tmp_path / "run", tiny.path, noises, test=True))
     assert "chose the checkpoint" not in written
     assert ModelCard(written).data.eval_results[0].dataset_split == "test"
     assert "- This model: not stated" in section(written, "Licence and origin")
@@ -100,7 +102,7 @@ def test_a_run_that_wrote_down_less_says_so(tiny: ModelFolder, noises: Path, tmp
     result = json.loads(run.result.read_text())
     run.result.write_text(json.dumps(result | {"energy_kwh": None, "co2_kg": None}))
     (run.folder / "evaluations" / "retention.json").unlink()
-    written = card(read_facts(run), EXPORTS, REPOSITORY, licence=None, multilingual=True)
+    written = card_of(run)
     assert "Hardware: not written down by this run" in written
     assert "Energy and CO2: not measured" in written
     assert "Nothing was measured of what the base model could do" in written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import random
 import socket
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.hub_server import Hub
 from whispertune.errors import InputError, WhispertuneError
 from whispertune.publish.hub import push
-from whispertune.publish.place import Upload, check, files_of
+from whispertune.publish.place import LIST, Upload, check, files_of
 from whispertune.reporting import Reporter
 
 REPOSITORY = "me/whisper-noise"
@@ -37,7 +38,7 @@ def uploads_of(place: Path) -> tuple[Upload, ...]:
 
 
 def pushed(files: tuple[Upload, ...], *, public: bool = False) -> str:
-    return push(files, REPOSITORY, public=public, reporter=Reporter())
+    return push(files, REPOSITORY, public=public, reporter=Reporter()).url
 
 
 def sent(hub: Hub) -> list[str]:
@@ -76,6 +77,7 @@ def test_what_an_earlier_publication_left_is_removed(place: Path, hub: Hub, monk
     monkeypatch.setenv("HF_TOKEN", hub.token)
     old = {"ct2/old.bin": b"1", "ct2-int8/model.bin": b"2", "model.safetensors": b"3"}
     theirs = {"LICENSE": b"4", "pictures/curve.png": b"5", ".gitattributes": b"6"}
+    theirs |= {LIST: json.dumps({"files": [*old]}).encode()}
     hub.add_repo(REPOSITORY, old | theirs, kind="models", private=True)
     pushed(uploads_of(place))
     names = set(hub.files(REPOSITORY, "models"))
@@ -105,7 +107,7 @@ def test_no_right_to_write_is_one_clear_line(
 def test_a_space(place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", hub.token)
     files = files_of([place / "README.md"], {})
-    url = push(files, f"{REPOSITORY}-demo", public=False, reporter=Reporter(), kind="space")
+    url = push(files, f"{REPOSITORY}-demo", public=False, reporter=Reporter(), kind="space").url
     assert url == f"{hub.url}/spaces/{REPOSITORY}-demo"
     assert hub.repos["spaces", f"{REPOSITORY}-demo"].private
     assert set(hub.files(f"{REPOSITORY}-demo", "spaces")) == {"README.md"}

@@ -21,7 +21,8 @@ HUB = {"tuned": "me/whisper-small-sv", "base": "openai/whisper-small", "language
 # The files that app.py finds for each of the models named.
 FIND = """
 import app, json, sys
-print(json.dumps({name: sorted(path.name for path in app.find(name).iterdir()) for name in sys.argv[1:]}))
+found = {name: app.find(name, app.common([name])[0]) for name in sys.argv[1:]}
+print(json.dumps({name: sorted(path.name for path in folder.iterdir()) for name, folder in found.items()}))
 """
 
 

@@ -5,14 +5,9 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.scored import scored
 from whispertune.score.confusions import Confusion, Confusions, confusions
 from whispertune.score.normalize import normalizer_for
-from whispertune.score.wer import UtteranceScore, score
-
-
-def scored(*texts: tuple[str, str], language: str = "sv") -> list[UtteranceScore]:
-    ids = [f"u{number}" for number in range(len(texts))]
-    return score(ids, [reference for reference, _ in texts], [heard for _, heard in texts], language)[1]
 
 
 def test_words() -> None:

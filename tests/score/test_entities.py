@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.scored import scored
 from whispertune.errors import DataError, InputError
 from whispertune.score.entities import Entity, EntityList, EntityScores, KindScores, load_tagger, score_entities
 from whispertune.score.normalize import normalizer_for
-from whispertune.score.wer import Counts, UtteranceScore, score
+from whispertune.score.wer import Counts
 
 NAMES = EntityList(["Anna Berg", "New York", "QLoRA", "東京"], "names")
 
@@ -26,11 +27,6 @@ class Given:
 
     def tag(self, texts: Sequence[str]) -> Sequence[Sequence[Entity]]:
         return self.entities
-
-
-def scored(*texts: tuple[str, str], language: str = "sv") -> list[UtteranceScore]:
-    ids = [f"u{number}" for number in range(len(texts))]
-    return score(ids, [said for said, _ in texts], [heard for _, heard in texts], language)[1]
 
 
 def entities(*texts: tuple[str, str], language: str = "sv") -> EntityScores:

@@ -3,17 +3,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 
+from tests.scored import scored
 from whispertune.errors import InputError
 from whispertune.languages import LANGUAGE_NAMES
 from whispertune.score.meaning import NEGATIONS, load_embedder, score_meaning
 from whispertune.score.normalize import normalizer_for
-from whispertune.score.wer import UtteranceScore, score
 
 WEIGHTY = {"dose": 3.0}
 
@@ -31,11 +33,6 @@ class Bags:
         words = sorted({word for text in texts for word in text.lower().split()})
         rows = [[text.lower().split().count(word) * WEIGHTY.get(word, 1.0) for word in words] for text in texts]
         return np.array(rows, dtype=np.float32)
-
-
-def scored(*texts: tuple[str, str], language: str = "sv") -> list[UtteranceScore]:
-    ids = [f"u{number}" for number in range(len(texts))]
-    return score(ids, [said for said, _ in texts], [heard for _, heard in texts], language)[1]
 
 
 def test_a_word_that_weighs_more_costs_more() -> None:
@@ -131,23 +128,68 @@ def test_where_the_package_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert raised.value.fix == 'pip install "whispertune[meaning]"'
 
 
-def test_a_model_of_sentence_transformers(tmp_path: Path) -> None:
-    """Loaded from its folder, without the hub; a vector a word, as small as they come."""
-    installed = pytest.importorskip("sentence_transformers", reason="the extra whispertune[meaning] is not installed")
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
+Calls = list[tuple[object, dict[str, object]]]
 
-    words = ["[UNK]", "do", "not", "take", "it"]
-    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, "[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    static = StaticEmbedding(tokenizer, embedding_weights=np.eye(5, dtype=np.float32))
-    installed.SentenceTransformer(modules=[static], device="cpu").save(str(tmp_path / "eye"))
-    embedder = load_embedder(tmp_path / "eye")
-    assert embedder.name == "eye"
-    found = score_meaning(scored(("do not take it", "do take it")), embedder, "sv")
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> Calls:
+    """Put a module in the place of sentence-transformers; what its model is asked, loading first.
+
+    The package is an extra that tests do not install. Its model is made from a folder and keywords, and `encode` takes
+    a list of texts and keywords.
+    """
+    calls: Calls = []
+
+    class SentenceTransformer:
+        def __init__(self, model_name_or_path: str, **options: object) -> None:
+            calls.append((model_name_or_path, options))
+            if error is not None:
+                raise error
+
+        def encode(self, sentences: list[str], **options: object) -> np.ndarray:
+            calls.append((sentences, options))
+            return Bags().embed(sentences)
+
+    module = ModuleType("sentence_transformers")
+    module.SentenceTransformer = SentenceTransformer  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
+    return calls
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """As far as it is looked at before sentence-transformers is asked."""
+    folder = tmp_path / "mini"
+    folder.mkdir()
+    (folder / "modules.json").write_text("[]")
+    return folder
+
+
+def test_what_sentence_transformers_is_asked(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fetched, no code in the folder is run, and vectors come as arrays and quietly."""
+    calls = stand_in(monkeypatch)
+    embedder = load_embedder(saved)
+    assert calls == [(str(saved), {"local_files_only": True, "trust_remote_code": False})]
+    found = score_meaning(scored(("do not take it", "do take it"), ("so it is", "so it is")), embedder, "sv")
+    assert calls[1:] == [(["do not take it", "do take it"], {"convert_to_numpy": True, "show_progress_bar": False})]
     assert found.wrong[0].similarity == pytest.approx(3 / 12**0.5)
-    (tmp_path / "eye" / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="can load"):
-        load_embedder(tmp_path / "eye")
+    assert found.model == "mini"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("no file"),
+        ValueError("no type"),
+        KeyError("modules"),
+        RuntimeError("sizes"),
+        ImportError("no tokenizer"),
+        SafetensorError("cut short"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_it_cannot_load_is_no_traceback(saved: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    stand_in(monkeypatch, error)
+    with pytest.raises(InputError, match="can load") as raised:
+        load_embedder(saved)
+    assert raised.value.where == str(saved)
+    assert str(error) in str(raised.value)

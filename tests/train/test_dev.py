@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,77 +14,27 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.train.runs import Notes, Started, dev_recipe, open_dev
 from whispertune.data.audio import AudioReader
 from whispertune.decode import engines
 from whispertune.decode.context import MARK, Mark
 from whispertune.errors import Interrupted, RecipeError
 from whispertune.evaluation.evaluate import Evaluation
 from whispertune.model.load import ModelFolder, find_model
-from whispertune.recipe import Recipe
-from whispertune.recipe_file import parse_recipe
 from whispertune.reporting import Reporter
-from whispertune.service.evaluate import evaluate_model
-from whispertune.train.feeding.dropped import DroppedRows
-from whispertune.train.feeding.splits import TokenCounter, load_splits
+from whispertune.service.evaluate import Decoding, evaluate_model
 from whispertune.train.keeping.checkpoint import Progress
 from whispertune.train.learning.schedule import Extent
 from whispertune.train.measuring import dev
-from whispertune.train.measuring.dev import DevSet, trained_contexts
-from whispertune.train.measuring.rows import Alone, Ranks, Rows
+from whispertune.train.measuring.dev import trained_contexts
+from whispertune.train.measuring.rows import Alone
 from whispertune.train.run import Run
-from whispertune.train.signals import StopRequest
-from whispertune.windows.pack import Limits
 
 T = TypeVar("T")
 
 EXTENT = Extent(10, None)
 
-
-class Notes(Reporter):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.evaluations: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def evaluated(self, what: str, evaluation: Evaluation) -> None:
-        self.evaluations.append(f"{what}, {evaluation.context}")
-
-
-def recipe(tiny: ModelFolder, noises: Path, **changed: Any) -> Recipe:
-    content: dict[str, Any] = {
-        "model": str(tiny.path),
-        "language": "sv",
-        "data": {"train": [{"source": str(noises / "train")}], "dev": [{"source": str(noises / "dev")}]},
-        "windows": {"fit_share": 0.0},
-        "evaluation": {"times": 3, "verify_clips": 2},
-    }
-    return parse_recipe(content | changed)
-
-
-def open_dev(recipe: Recipe, run: Run, reader: AudioReader, notes: Reporter, ranks: Ranks | None = None) -> DevSet:
-    """The dev set of a run that has just begun."""
-    folder = find_model(recipe.model)
-    splits = load_splits(
-        recipe, folder.vocabulary, reader, TokenCounter(folder.vocabulary), Limits(), lambda what, done, total: None
-    )
-    if ranks is None or ranks.rank == 0:
-        run.start(recipe, splits.fingerprints())
-    dropped = DroppedRows(run.dropped, splits, 0.05, recipe.data.train)
-    rows = Rows(run, recipe.evaluation, reader, notes, StopRequest(), ranks)
-    return DevSet(recipe, run, splits, folder, rows, notes, dropped=dropped)
-
-
-@pytest.fixture
-def started(tiny: ModelFolder, noises: Path, tmp_path: Path) -> Iterator[Callable[..., tuple[DevSet, Notes]]]:
-    with AudioReader() as reader:
-
-        def start(**changed: Any) -> tuple[DevSet, Notes]:
-            notes = Notes()
-            return open_dev(recipe(tiny, noises, **changed), Run(tmp_path / "run"), reader, notes), notes
-
-        yield start
+pytestmark = pytest.mark.usefixtures("_short")
 
 
 def disturbed(folder: ModelFolder, seed: int) -> Any:
@@ -99,11 +49,8 @@ def disturbed(folder: ModelFolder, seed: int) -> Any:
     return model
 
 
-def test_engines_that_differ_make_transformers_decode(
-    started: Callable[..., tuple[DevSet, Notes]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_engines_that_differ_make_transformers_decode(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dev, "ENGINE_TOLERANCE", -1.0)  # as if they had differed
-    monkeypatch.setattr(engines, "MAX_NEW_TOKENS", 8)  # random weights come to no end by themselves
     devset, notes = started()
     base = devset.base()
     assert any("transformers decodes in this run" in text for text in notes.said)
@@ -115,7 +62,6 @@ def test_engines_are_compared_on_clips_that_decode(
     tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The headers of the first are fine, their frames are not."""
-    monkeypatch.setattr(engines, "MAX_NEW_TOKENS", 8)
     rng = np.random.default_rng(0)
     for split in ("train", "dev"):
         (tmp_path / split).mkdir()
@@ -128,27 +74,22 @@ def test_engines_are_compared_on_clips_that_decode(
         (tmp_path / split / "metadata.jsonl").write_text("\n".join(rows))
     notes = Notes()
     with AudioReader() as reader:
-        chosen = recipe(tiny, tmp_path, clean={"audio": "never"})
+        chosen = dev_recipe(tiny, tmp_path, clean={"audio": "never"})
         assert open_dev(chosen, Run(tmp_path / "run"), reader, notes).base().scores.rows == 1
     assert any("apart on 1 clips" in text for text in notes.said)
 
 
 def test_engines_of_languages_without_spaces_are_compared_by_characters(
-    started: Callable[..., tuple[DevSet, Notes]], monkeypatch: pytest.MonkeyPatch
+    started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "MAX_NEW_TOKENS", 8)
     devset, notes = started(language="zh", clean={"script": False})
     devset.base()
     assert any("CER apart on 2 clips" in text for text in notes.said)
 
 
-def test_engines_are_compared_without_beams(
-    started: Callable[..., tuple[DevSet, Notes]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_engines_are_compared_without_beams(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     """The base model is measured with beams; whether the engine is right, greedily, by both."""
     monkeypatch.setattr(dev, "ENGINE_TOLERANCE", 1e6)  # texts of random weights are cut off at other places
-    monkeypatch.setattr(engines, "MAX_NEW_TOKENS", 8)
-    monkeypatch.setattr(engines, "MAX_LENGTH", 32)
     decoded: list[tuple[str, int, int]] = []
     for engine in (engines.CTranslate2Engine, engines.TransformersEngine):
         monkeypatch.setattr(engine, "decode", _noting(engine, decoded))
@@ -176,9 +117,7 @@ def _noting(engine: Any, decoded: list[tuple[str, int, int]]) -> Callable[..., l
     return noted
 
 
-def test_the_best_weights_are_kept_and_reported(
-    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, noises: Path
-) -> None:
+def test_the_best_weights_are_kept_and_reported(started: Started, tiny: ModelFolder, noises: Path) -> None:
     devset, _ = started()
     progress = Progress()
     values = []
@@ -198,9 +137,7 @@ def test_the_best_weights_are_kept_and_reported(
     assert json.loads((devset.run.folder / "evaluations" / "tuned.json").read_text()) == tuned.as_json()
 
 
-def test_without_evaluations_the_last_weights_are_the_model(
-    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder
-) -> None:
+def test_without_evaluations_the_last_weights_are_the_model(started: Started, tiny: ModelFolder) -> None:
     devset, _ = started(evaluation={"times": 0, "verify_clips": 0})
     devset.tuned(disturbed(tiny, 1), Progress(step=3))
     folder = find_model(str(devset.run.folder))
@@ -209,7 +146,7 @@ def test_without_evaluations_the_last_weights_are_the_model(
 
 
 def test_a_run_that_trains_both_contexts_measures_both(
-    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, noises: Path, monkeypatch: pytest.MonkeyPatch
+    started: Started, tiny: ModelFolder, noises: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dev, "FIT_TOLERANCE", 1e6)  # as if the one were as good as the other
     devset, notes = started(windows={"fit_share": 0.5}, evaluation={"times": 3, "verify_clips": 0})
@@ -231,7 +168,7 @@ def test_a_run_that_trains_both_contexts_measures_both(
 
 
 def test_cut_clips_that_fail_select_nothing_and_are_not_offered(
-    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, noises: Path, monkeypatch: pytest.MonkeyPatch
+    started: Started, tiny: ModelFolder, noises: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dev, "FIT_TOLERANCE", -1e6)  # as if they were worse
     devset, notes = started(windows={"fit_share": 0.5}, evaluation={"times": 3, "verify_clips": 0})
@@ -248,9 +185,8 @@ def test_cut_clips_that_fail_select_nothing_and_are_not_offered(
 
 
 def test_once_cut_clips_have_failed_dev_is_decoded_on_30_s_and_the_best_is_measured_anew(
-    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, noises: Path, monkeypatch: pytest.MonkeyPatch
+    started: Started, tiny: ModelFolder, noises: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "MAX_NEW_TOKENS", 8)  # random weights come to no end by themselves
     devset, _ = started(windows={"fit_share": 0.5}, evaluation={"times": 3, "verify_clips": 0})
     progress, weights = Progress(), disturbed(tiny, 5)
 
@@ -268,13 +204,11 @@ def test_once_cut_clips_have_failed_dev_is_decoded_on_30_s_and_the_best_is_measu
     assert (progress.best_step, progress.best_value) == (2, devset.value(second))  # the same weights, so no better ones
     assert evaluate(6, 1e6).context == "full"  # and so for the rest of the run
     assert evaluate(6, 1e6, "average").context == "full"
-    kept = evaluate_model(str(devset.run.folder), str(noises / "dev"), context="full")
+    kept = evaluate_model(str(devset.run.folder), str(noises / "dev"), Decoding(context="full"))
     assert kept.scores.wer == pytest.approx(progress.best_value)
 
 
-def test_a_value_is_beaten_only_by_what_is_measured_alike(
-    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder
-) -> None:
+def test_a_value_is_beaten_only_by_what_is_measured_alike(started: Started, tiny: ModelFolder) -> None:
     devset, _ = started()
     progress = Progress(step=2)
     devset.evaluate(disturbed(tiny, 5), EXTENT, progress)
@@ -287,7 +221,7 @@ def test_a_value_is_beaten_only_by_what_is_measured_alike(
 
 
 def test_whoever_asks_for_cut_clips_gets_them(
-    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch
+    started: Started, tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dev, "FIT_TOLERANCE", -1e6)
     devset, _ = started(windows={"fit_share": 0.5}, evaluation={"context": "fit", "verify_clips": 0})
@@ -295,7 +229,7 @@ def test_whoever_asks_for_cut_clips_gets_them(
 
 
 def test_an_average_is_kept_where_it_is_better(
-    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch
+    started: Started, tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     devset, notes = started()
     values = iter([50.0, 40.0, 45.0])
@@ -324,13 +258,13 @@ def test_an_average_is_kept_where_it_is_better(
 def test_contexts_follow_what_is_trained(
     tiny: ModelFolder, noises: Path, fit_share: float, context: str, expected: tuple[str, ...]
 ) -> None:
-    chosen = recipe(tiny, noises, windows={"fit_share": fit_share}, evaluation={"context": context})
+    chosen = dev_recipe(tiny, noises, windows={"fit_share": fit_share}, evaluation={"context": context})
     assert trained_contexts(chosen) == expected
 
 
 def test_fit_that_is_not_trained_is_refused(tiny: ModelFolder, noises: Path) -> None:
     with pytest.raises(RecipeError, match=r"evaluation\.context"):
-        trained_contexts(recipe(tiny, noises, evaluation={"context": "fit"}))
+        trained_contexts(dev_recipe(tiny, noises, evaluation={"context": "fit"}))
 
 
 class Threads(Alone):
@@ -380,7 +314,7 @@ def _one_loads_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_one_loads_at_a_time")
 def test_two_ranks_share_the_rows_and_come_to_the_same_figures(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
-    chosen = recipe(tiny, noises, windows={"fit_share": 0.5}, evaluation={"times": 1, "verify_clips": 0})
+    chosen = dev_recipe(tiny, noises, windows={"fit_share": 0.5}, evaluation={"times": 1, "verify_clips": 0})
     counts: dict[int, int] = {}
 
     class Counted(Reporter):
@@ -413,7 +347,7 @@ def test_two_ranks_share_the_rows_and_come_to_the_same_figures(tiny: ModelFolder
 def test_a_stop_on_one_rank_stops_all(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
     def work(ranks: Threads) -> None:
         with AudioReader() as reader:
-            devset = open_dev(recipe(tiny, noises), Run(tmp_path / "run"), reader, Reporter(), ranks)
+            devset = open_dev(dev_recipe(tiny, noises), Run(tmp_path / "run"), reader, Reporter(), ranks)
             devset.rows.stop.requested = ranks.rank == 1
             with pytest.raises(Interrupted):
                 devset.base()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +12,24 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.train.runs import Notes, Started
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Segment
 from whispertune.decode.engines import CTranslate2Engine, load_live, open_engine
 from whispertune.evaluation.evaluate import TeacherForced, decode_segments
 from whispertune.evaluation.inputs import Kept, Source
 from whispertune.evaluation.tokens import token_scores
-from whispertune.model.load import ModelFolder, find_model
-from whispertune.recipe_file import parse_recipe
-from whispertune.reporting import Reporter
-from whispertune.train.feeding.dropped import DroppedRows
-from whispertune.train.feeding.splits import TokenCounter, load_splits
+from whispertune.model.load import ModelFolder
 from whispertune.train.keeping.checkpoint import Progress
 from whispertune.train.learning.schedule import Extent
 from whispertune.train.measuring import dev
 from whispertune.train.measuring.dev import DevSet
-from whispertune.train.measuring.rows import Rows
 from whispertune.train.measuring.subset import LEAST_ROWS, Subset, affordable, share_taken
-from whispertune.train.run import Run
-from whispertune.train.signals import StopRequest
-from whispertune.windows.pack import Limits
 
 EXTENT = Extent(10, None)
-DEV_ROWS = 30
+DEV_ROWS = 20
 
-
-class Notes(Reporter):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
+pytestmark = pytest.mark.usefixtures("_short")
 
 
 def segments_of(count: int) -> list[Segment]:
@@ -93,38 +79,22 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def started(tiny: ModelFolder, many: Path, tmp_path: Path) -> Iterator[Callable[..., tuple[DevSet, Notes]]]:
-    with AudioReader() as reader:
+def of_many(started: Started, many: Path) -> Started:
+    """The same on these rows."""
 
-        def start(name: str = "run", fit_share: float = 0.0, **evaluation: Any) -> tuple[DevSet, Notes]:
-            recipe = parse_recipe(
-                {
-                    "model": str(tiny.path),
-                    "language": "sv",
-                    "data": {"train": [{"source": str(many / "train")}], "dev": [{"source": str(many / "dev")}]},
-                    "windows": {"fit_share": fit_share},
-                    "evaluation": {"times": 3, "verify_clips": 0} | evaluation,
-                }
-            )
-            folder, run, notes = find_model(recipe.model), Run(tmp_path / name), Notes()
-            counter = TokenCounter(folder.vocabulary)
-            splits = load_splits(recipe, folder.vocabulary, reader, counter, Limits(), lambda what, done, total: None)
-            run.start(recipe, splits.fingerprints())
-            dropped = DroppedRows(run.dropped, splits, 0.05, recipe.data.train)
-            rows = Rows(run, recipe.evaluation, reader, notes, StopRequest())
-            return DevSet(recipe, run, splits, folder, rows, notes, dropped=dropped), notes
+    def start(name: str = "run", fit_share: float = 0.0, **evaluation: Any) -> tuple[DevSet, Notes]:
+        settings = {"times": 3, "verify_clips": 0} | evaluation
+        return started(name, many, windows={"fit_share": fit_share}, evaluation=settings)
 
-        yield start
+    return start
 
 
 def lines_of(devset: DevSet) -> list[dict[str, Any]]:
     return [line for line in devset.run.read_metrics() if line["kind"] == "evaluation"]
 
 
-def test_the_first_evaluation_finds_out_how_many_rows_the_time_allows(
-    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder
-) -> None:
-    devset, notes = started()
+def test_the_first_evaluation_finds_out_how_many_rows_the_time_allows(of_many: Started, tiny: ModelFolder) -> None:
+    devset, notes = of_many()
     progress = Progress(step=3, seconds_training=1e-3)  # no time at all
     assert devset.evaluate(tiny.load(), EXTENT, progress).scores.rows == LEAST_ROWS
     assert progress.dev_rows == LEAST_ROWS
@@ -132,21 +102,19 @@ def test_the_first_evaluation_finds_out_how_many_rows_the_time_allows(
     progress.step, progress.seconds_training = 6, 1e6
     assert devset.evaluate(tiny.load(), EXTENT, progress).scores.rows == LEAST_ROWS  # the same rows to the end
     assert len({line["rows"] for line in lines_of(devset)}) == 1
-    again, _ = started("resumed")
-    assert again.evaluate(tiny.load(), EXTENT, Progress(step=6, dev_rows=20)).scores.rows == 20
+    again, _ = of_many("resumed")
+    assert again.evaluate(tiny.load(), EXTENT, Progress(step=6, dev_rows=18)).scores.rows == 18
 
 
-def test_where_there_is_time_all_of_dev_is_decoded(
-    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder
-) -> None:
-    devset, _ = started()
+def test_where_there_is_time_all_of_dev_is_decoded(of_many: Started, tiny: ModelFolder) -> None:
+    devset, _ = of_many()
     assert devset.evaluate(tiny.load(), EXTENT, Progress(step=3, seconds_training=1e6)).scores.rows == DEV_ROWS
 
 
 def test_where_cut_clips_are_given_up_the_rows_are_counted_anew(
-    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch
+    of_many: Started, tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    devset, notes = started(fit_share=0.5)
+    devset, notes = of_many(fit_share=0.5)
     progress = Progress(step=3, seconds_training=1e6)
     monkeypatch.setattr(dev, "FIT_TOLERANCE", 1e6)  # as if the one were as good as the other
     first = devset.evaluate(tiny.load(), EXTENT, progress)
@@ -159,30 +127,32 @@ def test_where_cut_clips_are_given_up_the_rows_are_counted_anew(
     assert sum("rows of dev are decoded" in text for text in notes.said) == 2
 
 
-def test_what_the_recipe_says_is_decoded_whatever_it_takes(
-    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder
-) -> None:
-    devset, notes = started(subset=7)
+def test_what_the_recipe_says_is_decoded_whatever_it_takes(of_many: Started, tiny: ModelFolder) -> None:
+    devset, notes = of_many(subset=7)
     assert devset.evaluate(tiny.load(), EXTENT, Progress(step=3, seconds_training=1e-3)).scores.rows == 7
     assert not any("rows of dev" in text for text in notes.said)
 
 
 def test_evaluations_say_how_sure_the_weights_are(
-    started: Callable[..., tuple[DevSet, Notes]], tiny: ModelFolder, reader: AudioReader
+    started: Started, many: Path, sure: ModelFolder, reader: AudioReader
 ) -> None:
-    """From the states of the decoding engine, as from the model's own encoder."""
-    devset, _ = started(subset=7)
-    found = devset.evaluate(tiny.load(), EXTENT, Progress(step=3))
-    line = lines_of(devset)[0]
-    alone = token_scores(load_live(tiny), found.segments, reader, context="full", precision="float32")
-    assert line["loss"] == pytest.approx(alone.loss, rel=1e-5)
-    assert line["calibration_error"] == pytest.approx(alone.calibration_error, rel=1e-3)
-    assert line["token_accuracy"] == alone.accuracy
+    """From the states of the decoding engine, as from the model's own encoder; of the subset, and of all rows."""
+    devset, _ = started(data=many, model=str(sure.path), evaluation={"subset": 7, "times": 3, "verify_clips": 0})
+    found = devset.evaluate(sure.load(), EXTENT, Progress(step=3))
     assert devset.base().teacher_forced is not None
     read = devset.run.read_evaluation("base")
     assert read is not None
     assert isinstance(read.teacher_forced, TeacherForced)
-    assert read.teacher_forced.loss == pytest.approx(alone.loss, abs=1.0)  # all rows, so not the same
+    line = lines_of(devset)[0]
+    noted = TeacherForced(line["loss"], line["token_accuracy"], line["calibration_error"])
+    losses = []
+    for figures, segments in ((noted, found.segments), (read.teacher_forced, devset.reported)):
+        alone = token_scores(load_live(sure), segments, reader, context="full", precision="float32")
+        assert figures.loss == pytest.approx(alone.loss, rel=1e-5)
+        assert figures.calibration_error == pytest.approx(alone.calibration_error, rel=1e-3)
+        assert figures.token_accuracy == alone.accuracy
+        losses.append(alone.loss)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)  # other rows are told from these
 
 
 class Silent(AudioReader):

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.train.runs import Notes, StopAfter, last, lines
 from whispertune.errors import Interrupted, TrainingError
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import parse_recipe
-from whispertune.reporting import Reporter, StepReport
+from whispertune.reporting import Reporter
 from whispertune.train.across import wrapped
 from whispertune.train.across.wrapped import Wrapped
-from whispertune.train.keeping.checkpoint import newest_checkpoint
 from whispertune.train.loop import fine_tune
 from whispertune.train.run import Run, read_lines
 
@@ -67,32 +67,9 @@ def recipe_for(tiny: ModelFolder, data: Path, changes: dict[str, Any]) -> Recipe
     )
 
 
-class StopAfter(Reporter):
-    """Sends the process a real signal when a step is done."""
-
-    def __init__(self, step: int) -> None:
-        self.at = step
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def step(self, report: StepReport) -> None:
-        if report.step == self.at:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
-def lines(run: Run) -> list[dict[str, Any]]:
-    """The metrics without what measures time."""
-    timed = ("second", "hours_per_hour", "_share")
-    return [{k: v for k, v in line.items() if not any(part in k for part in timed)} for line in run.read_metrics()]
-
-
 def weights(run: Run) -> dict[str, torch.Tensor]:
-    found = newest_checkpoint(run.checkpoints)
-    assert found is not None
-    assert found.progress.step == STEPS
-    return found.weights()
+    assert last(run).progress.step == STEPS
+    return last(run).weights()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -141,7 +118,7 @@ def test_float16_gradients_that_overflow_by_any_scale_are_skipped_steps(
     backward = Wrapped.backward
     monkeypatch.setattr(Wrapped, "backward", lambda self, loss: backward(self, loss * torch.inf))
     monkeypatch.setattr(wrapped, "FIRST_SCALE", 2.0)
-    run, told = Run(tmp_path / "run"), StopAfter(STEPS)
+    run, told = Run(tmp_path / "run"), Notes()
     settings = {"train": {"precision": "float16", "max_skipped_steps": 3}, "evaluation": {"times": 0}}
     with pytest.raises(TrainingError, match="3 steps in a row have no finite loss"):
         fine_tune(recipe_for(tiny, noises, settings), run, reporter=told)
@@ -171,10 +148,10 @@ def test_frozen_states_are_kept_and_used_again(
     monkeypatch.setenv("WHISPERTUNE_CACHE", str(tmp_path / "cache"))
     changes: dict[str, Any] = {"train": {"freeze": ["encoder"], "epochs": 3, "precision": "bfloat16"}}
     first, second = Run(tmp_path / "first"), Run(tmp_path / "second")
-    told = StopAfter(0)
+    told = Notes()
     fine_tune(recipe_for(tiny, noises, changes), first, reporter=told)
     assert any("frozen encoder gives takes" in line for line in told.said)
-    again = StopAfter(0)
+    again = Notes()
     fine_tune(recipe_for(tiny, noises, changes), second, reporter=again)
     assert any("there from earlier runs" in line for line in again.said)
     assert lines(second) == lines(first)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.train.runs import Notes
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Segment
-from whispertune.decode import engines as decoding
 from whispertune.decode.engines import Engine, LiveModel, live_engine, load_live
 from whispertune.diagnose.run import diagnose
 from whispertune.errors import DataError, InputError
@@ -26,18 +26,7 @@ from whispertune.train.measuring.rows import Rows
 from whispertune.train.run import Run
 from whispertune.train.signals import StopRequest
 
-
-class Notes(Reporter):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.decoded: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def evaluating(self, what: str, done: int, total: int) -> None:
-        if done >= total:
-            self.decoded.append(what)
+pytestmark = pytest.mark.usefixtures("_short")
 
 
 def recipe_with(
@@ -57,12 +46,6 @@ def recipe_with(
 @pytest.fixture
 def english(noises: Path) -> dict[str, Any]:
     return {"name": "english", "source": str(noises / "dev"), "language": "en"}
-
-
-@pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random weights come to no end by themselves."""
-    monkeypatch.setattr(decoding, "MAX_LENGTH", 64)
 
 
 def engines(tiny: ModelFolder) -> tuple[Engine, Engine]:

@@ -35,23 +35,13 @@ def compare(
     from whispertune.cli.screen import Screen, print_json
     from whispertune.drawing.page import check_target, write_page
     from whispertune.evaluation.compare import MAKER, page_of
-    from whispertune.service.evaluate import compare_models
+    from whispertune.service.evaluate import Decoding, compare_models
 
     if out:
         check_target(out, MAKER)
+    how = Decoding(language, task, engine, beams, batch, context, limit)
     with Screen() as screen:
-        rows = compare_models(
-            models,
-            data,
-            language=language,
-            task=task,
-            engine=engine,
-            beams=beams,
-            batch=batch,
-            context=context,
-            limit_rows=limit,
-            reporter=screen,
-        )
+        rows = compare_models(models, data, how, reporter=screen)
     if out:
         write_page(out, page_of(rows, data))
     if json:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from whispertune.evaluation.analysis import Analysis
+    from whispertune.evaluation.evaluate import Evaluation
     from whispertune.evaluation.examination import Examination
     from whispertune.evaluation.noise import Conditioned
     from whispertune.evaluation.recordings import Boundaries
@@ -72,11 +73,13 @@ def evaluate(
     from whispertune.errors import InputError
     from whispertune.evaluation.noise import parse_ratios
     from whispertune.score.terms import load_terms
-    from whispertune.score.wer import write_utterances
-    from whispertune.service.examine import Decoding, Wanted, examine_model
+    from whispertune.service.evaluate import Decoding
+    from whispertune.service.examine import Wanted, examine_model
 
     if out and not out.parent.is_dir():
         raise InputError("there is no such folder", where=str(out.parent), fix="make it, or choose another --out")
+    if out and out.is_dir():
+        raise InputError("is a folder", where=str(out), fix=f"name a file, such as --out {out / 'utterances.jsonl'}")
     how = Decoding(language, task, engine, beams, batch, context, limit)
     wanted = Wanted(
         terms=load_terms(terms) if terms else (),
@@ -91,14 +94,25 @@ def evaluate(
     )
     with Screen() as screen:
         found = examine_model(model, data, how, wanted, report=report, reporter=screen)
-    if out:
-        write_utterances(out, found.evaluation.utterances)
     if json:
         print_json(found.as_json())
-        return
-    print_examination(found)
-    for path in (each for each in (out, report) if each):
+    else:
+        print_examination(found)
+    if out:
+        _write(out, found.evaluation)
+    for path in (each for each in (out, report) if each and not json):
         typer.echo(f"written to {path}")
+
+
+def _write(out: Path, evaluation: Evaluation) -> None:
+    from whispertune.errors import WhispertuneError
+    from whispertune.score.wer import write_utterances
+
+    try:
+        write_utterances(out, evaluation.utterances)
+    except OSError as error:
+        fix = "evaluate again with another --out"
+        raise WhispertuneError(f"the utterances are not written: {error.strerror}", where=str(out), fix=fix) from error
 
 
 def print_examination(found: Examination) -> None:

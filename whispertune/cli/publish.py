@@ -68,6 +68,8 @@ def _tell(done: Publication) -> None:
     if done.space and not done.public:
         typer.echo("a private Space reads a private model with a token: add HF_TOKEN to its secrets")
     typer.echo(f"pushed: {done.url}" if done.url else "nothing was pushed (--dry-run)")
+    if done.removed:
+        typer.echo(f"removed there, of an earlier publication: {', '.join(done.removed)}")
     if done.space_url:
         typer.echo(f"pushed: {done.space_url}")
 

@@ -1,6 +1,7 @@
 """Rows that were dropped: written down, told in a few lines, and too many that cannot be used an error.
 
 write_dropped(run / "dropped.jsonl", data.problems)
+reasons_of(read_lines(run / "dropped.jsonl"))           # {"too short": 3}
 print(summary(data, "train"))
 check_share(data, max_bad_share=0.05, name="train")     # DataError where more than 5 % are bad
 """
@@ -10,9 +11,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from whispertune.data.segments import Problem, SourceData
 from whispertune.errors import DataError
@@ -43,6 +44,11 @@ def _row(problem: Problem) -> dict[str, str | int | float | None]:
         "detail": problem.detail,
         "seconds": None if problem.seconds is None else round(problem.seconds, 3),
     }
+
+
+def reasons_of(dropped: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many rows what `write_dropped` wrote has for each reason, the most frequent first."""
+    return dict(Counter(str(row["reason"]) for row in dropped if row.get("reason")).most_common())
 
 
 def summary(data: SourceData, name: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from whispertune.windows.features import HOP_SAMPLES, WINDOW_SAMPLES
 from whispertune.windows.tokens import Vocabulary
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from transformers import WhisperForConditionalGeneration
 
@@ -43,6 +45,7 @@ class Engine(Protocol):
     vocabulary: Vocabulary
     generation: Generation
     n_mels: int
+    takes_states: bool  # in place of mels
 
     def encode(self, mel: torch.Tensor) -> torch.Tensor | None:
         """What `decode` takes in place of mels: float32 states, (batch, frames / 2, width); None where it does not."""
@@ -73,9 +76,9 @@ def suppressed_tokens(vocabulary: Vocabulary, generation: Generation) -> list[in
 
 
 class CTranslate2Engine:
-    """ctranslate2.models.Whisper on all cores, or on the GPU where there is one."""
+    """ctranslate2.models.Whisper on all cores, half of the rows each half of them, or on the GPU where there is one."""
 
-    name = "ctranslate2"
+    name, takes_states = "ctranslate2", True
 
     def __init__(
         self, whisper: Any, vocabulary: Vocabulary, generation: Generation, encoder: CpuEncoder | None = None
@@ -94,8 +97,14 @@ class CTranslate2Engine:
             return None
         if self.encoder is not None:
             return self.encoder(mel.cpu())
-        states = self.whisper.encode(StorageView.from_array(mel.contiguous().cpu().numpy()), to_cpu=True)
-        return torch.from_numpy(np.array(states, dtype=np.float32))
+
+        def states_of(part: torch.Tensor) -> np.ndarray:
+            states = self.whisper.encode(StorageView.from_array(part.contiguous().numpy()), to_cpu=True)
+            return np.array(states, dtype=np.float32)
+
+        parts = mel.cpu().chunk(self.workers)  # each to a worker of its own
+        with ThreadPoolExecutor(len(parts)) as threads:
+            return torch.from_numpy(np.concatenate(list(threads.map(states_of, parts))))
 
     def decode(self, mel: torch.Tensor, language: str, task: str, beams: int = 1) -> list[str]:
         from ctranslate2 import StorageView
@@ -121,7 +130,7 @@ class CTranslate2Engine:
 class TransformersEngine:
     """The model's own generate()."""
 
-    name = "transformers"
+    name, takes_states = "transformers", False
 
     def __init__(self, live: LiveModel) -> None:
         from copy import deepcopy
@@ -223,7 +232,7 @@ def _device() -> dict[str, Any]:
     """The GPU that torch works on, where ctranslate2 has one; else the cores, shared by workers.
 
     What a decoder does for one token is little for several threads: two workers with half of the clips each take
-    0.7 of the time (whisper-base, 2 cores).
+    0.7 of the time (whisper-base on 2 cores; on more it was not measured).
     """
     import ctranslate2
     import torch

@@ -2,22 +2,22 @@
 
 rows = read_rows(recipe)          # empty where the sources lie elsewhere by now, or on the hub
 facts_of(rows).train_speakers
+read_split(recipe, "test")        # of one split alone
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from whispertune.data.audio import AudioReader
-from whispertune.data.problems import ASKED_FOR
+from whispertune.data.problems import ASKED_FOR, reasons_of
 from whispertune.data.segments import Segment
 from whispertune.data.sources import open_source
 from whispertune.diagnose.findings.variety import LONG_TEXT, Facts
 from whispertune.errors import WhispertuneError
-from whispertune.recipe import Recipe, SourceTable, place_of
+from whispertune.recipe import Recipe, place_of
 from whispertune.sources_of import source_spec
 
 
@@ -38,26 +38,25 @@ class Rows:
 
 
 def read_rows(recipe: Recipe) -> Rows:
-    """The rows of the recipe's sources, where all of a split's lie on this machine and are not streamed."""
-    with AudioReader() as reader:
-        return Rows(
-            _read(recipe.data.train, recipe, reader, "data.train"),
-            _read(recipe.data.test, recipe, reader, "data.test") or _read(recipe.data.dev, recipe, reader, "data.dev"),
-        )
+    """The rows of train and of the split that reports."""
+    return Rows(read_split(recipe, "train"), read_split(recipe, "test" if recipe.data.test else "dev"))
 
 
-def _read(tables: Sequence[SourceTable], recipe: Recipe, reader: AudioReader, origin: str) -> tuple[Segment, ...]:
+def read_split(recipe: Recipe, name: str) -> tuple[Segment, ...]:
+    """The rows of train, dev or test, where all its sources lie on this machine and none is streamed; else none."""
+    tables = getattr(recipe.data, name, ())
     places = [place_of(table.source) for table in tables]
     if any(table.streaming for table in tables) or not all(place and place.exists() for place in places):
         return ()
     found: list[Segment] = []
-    for index, table in enumerate(tables):
-        try:
-            spec = source_spec(table, language=recipe.language, task=recipe.task, origin=f"{origin}.{index}")
-            prefix = f"{index}/" if len(tables) > 1 else ""  # as a run names them
-            found += [replace(each, id=prefix + each.id) for each in open_source(spec, reader).segments]
-        except WhispertuneError:  # what has changed since is no reason to say nothing of the rest
-            return ()
+    with AudioReader() as reader:
+        for index, table in enumerate(tables):
+            try:
+                spec = source_spec(table, language=recipe.language, task=recipe.task, origin=f"data.{name}.{index}")
+                prefix = f"{index}/" if len(tables) > 1 else ""  # as a run names them
+                found += [replace(each, id=prefix + each.id) for each in open_source(spec, reader).segments]
+            except WhispertuneError:  # what has changed since is no reason to say nothing of the rest
+                return ()
     return tuple(found)
 
 
@@ -76,8 +75,7 @@ def facts_of(rows: Rows) -> Facts:
 
 def bad_by_reason(dropped: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """The lines of dropped.jsonl, but for rows that a key of the recipe asked to drop."""
-    reasons = Counter(str(line["reason"]) for line in dropped if line.get("reason"))
-    return {reason: count for reason, count in reasons.items() if reason not in ASKED_FOR}
+    return {reason: count for reason, count in reasons_of(dropped).items() if reason not in ASKED_FOR}
 
 
 def _speakers(rows: Sequence[Segment]) -> frozenset[str] | None:

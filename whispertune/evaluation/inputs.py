@@ -70,22 +70,22 @@ class Clips:
 
 
 class Kept:
-    """Mels by segment and length, or with `states` what the encoder gave, as long as there is room."""
+    """Mels by segment and length, or with `states` the encoder's, for engines that take them; while there is room."""
 
     def __init__(self, *, states: bool = False, limit_bytes: int = KEPT_BYTES) -> None:
         self.states, self.left_bytes = states, limit_bytes
-        self._rows: dict[tuple[str, int], torch.Tensor] = {}
+        self._rows: dict[tuple[str, int, bool], torch.Tensor] = {}
 
-    def get(self, segment: Segment, samples: int) -> torch.Tensor | None:
-        """Of one row: (n_mels, frames), or (frames / 2, width)."""
-        return self._rows.get((segment.id, samples))
+    def get(self, segment: Segment, samples: int, *, states: bool) -> torch.Tensor | None:
+        """Of one row: its mel, (n_mels, frames), or its states, (frames / 2, width)."""
+        return self._rows.get((segment.id, samples, states))
 
-    def put(self, segments: Sequence[Segment], samples: int, rows: torch.Tensor) -> None:
+    def put(self, segments: Sequence[Segment], samples: int, rows: torch.Tensor, *, states: bool) -> None:
         """Keep rows, where there is room for all of them."""
         size = rows.numel() * rows.element_size()
         if size <= self.left_bytes:
             self.left_bytes -= size
-            self._rows |= {(each.id, samples): row for each, row in zip(segments, rows, strict=True)}
+            self._rows |= {(each.id, samples, states): row for each, row in zip(segments, rows, strict=True)}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -105,21 +105,25 @@ class Source:
     ) -> tuple[Clips | None, list[Problem]]:
         """Those of the segments that decode, of one length; None where none does, and the others as problems.
 
-        Where states are kept, it is the engine whose encoder gives them.
+        Where states are kept, it is the engine whose encoder gives them, if it takes them.
         """
         import torch
 
         samples = clip_samples(segments[0], self.context)
-        known = {each.id: self.kept.get(each, samples) for each in segments} if self.kept is not None else {}
+        kept, known = self.kept, {}
+        states = kept is not None and kept.states and engine is not None and engine.takes_states
+        if kept is not None:
+            known = {each.id: kept.get(each, samples, states=states) for each in segments}
         new = [each for each in segments if known.get(each.id) is None]
         audio, problems = self._audio(new)
         new = [each for each in new if each.id in audio]
         if new:
             fresh = Clips(tuple(new), log_mel(torch.from_numpy(np.stack(list(audio.values()))), n_mels))
-            if self.kept is not None:
-                fresh = fresh.encoded(engine) if self.kept.states and engine is not None else fresh
-                if not self.kept.states or fresh.states is not None:
-                    self.kept.put(new, samples, fresh.inputs)
+            if states and engine is not None:
+                fresh = fresh.encoded(engine)
+                states = fresh.states is not None
+            if kept is not None:
+                kept.put(new, samples, fresh.inputs, states=states)
             if len(new) == len(segments) - len(problems):
                 return fresh, problems
             known |= dict(zip((each.id for each in new), fresh.inputs, strict=True))
@@ -127,7 +131,6 @@ class Source:
         if not found:
             return None, problems
         rows = torch.stack([row for _, row in found])
-        states = self.kept is not None and self.kept.states and rows.shape[1] != n_mels
         told = tuple(each for each, _ in found)
         return Clips(told, None if states else rows, rows if states else None), problems
 

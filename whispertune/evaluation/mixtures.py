@@ -14,6 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from whispertune.data.audio import AudioReader
+from whispertune.data.segments import Problem
+from whispertune.data.texts import rows_of
 from whispertune.decode.context import Context
 from whispertune.decode.engines import Engine, LiveModel, best_device, live_engine
 from whispertune.evaluation.evaluate import Progress, decode_segments, evaluation_of
@@ -46,6 +48,7 @@ class Mixtures:
         self.base, self.tuned, self.kind = base, tuned, engine_kind
         self.settings, self.best = recipe.evaluation, recipe.checkpoints.best
         self.reader, self.tell, self.kept = reader, tell, Kept()
+        self._told: set[str] = set()  # the sets whose rows that do not decode were told
         self._base_state = merged_state(base.load())
         self._model = tuned.load()
         self._tuned_state = merged_state(self._model)
@@ -94,6 +97,7 @@ class Mixtures:
             beams=self.settings.beams,
             progress=self._watch(found, share),
         )
+        self._tell_problems(found, problems)
         evaluation = evaluation_of(decoded, problems, 0.0, engine.name, context)
         return figures_of(found, evaluation.utterances, self.best)
 
@@ -108,7 +112,19 @@ class Mixtures:
             evaluation = transcribed(
                 model, found, self.reader, engine=self.kind, beams=self.settings.beams, progress=progress
             )
+        self._tell_problems(found, evaluation.problems)
         return figures_of(found, evaluation.utterances, self.best)
+
+    def _tell_problems(self, found: RetentionSet, problems: Sequence[Problem]) -> None:
+        """Once for a set: they are the same for every mixture."""
+        if problems and found.name not in self._told:
+            self._told.add(found.name)
+            what = "recordings" if found.recordings else rows_of(len(found.segments))
+            first = problems[0]
+            self.tell.say(
+                f"{found.name}: {len(problems):,} of the {what} cannot be read and do not count, "
+                f"e.g. {first.where}: {first.detail}"
+            )
 
     @contextmanager
     def _folder(self, share: float) -> Iterator[str]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -262,7 +262,7 @@ def write_changes(path: Path, changes: Sequence[SetChange]) -> None:
     replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_retained(path: Path) -> tuple[Retained, ...]:
+def read_changes(path: Path) -> tuple[SetChange, ...]:
     """What `write_changes` wrote; nothing where there is no such file.
 
     Raises:
@@ -273,14 +273,25 @@ def read_retained(path: Path) -> tuple[Retained, ...]:
     try:
         sets = json.loads(path.read_text(encoding="utf-8"))["sets"]
         return tuple(
-            Retained(
-                str(each["name"]),
-                float(each["base"]["value"]),
-                float(each["tuned"]["value"]),
-                int(each["tuned"]["rows"]),
-                bool(each["difference_shown"]),
-            )
+            SetChange(each["name"], _figures(each["base"]), _figures(each["tuned"]), bool(each["difference_shown"]))
             for each in sets
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"cannot be read ({error!r})", where=str(path), fix="remove it, or train again") from error
+
+
+def _figures(content: Mapping[str, Any]) -> SetFigures:
+    low, high = content["interval"]
+    return SetFigures(**{**content, "value": float(content["value"]), "interval": (float(low), float(high))})
+
+
+def read_retained(path: Path) -> tuple[Retained, ...]:
+    """The same, as far as a diagnosis needs it.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return tuple(
+        Retained(each.name, each.base.value, each.tuned.value, each.tuned.rows, each.shown)
+        for each in read_changes(path)
+    )

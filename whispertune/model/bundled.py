@@ -53,6 +53,12 @@ BUNDLES = {
 }
 
 
+def is_installed(name: str) -> bool:
+    """Whether the packages of a bundled model are there."""
+    bundle = BUNDLES[name]
+    return all(importlib.util.find_spec(package) for package, _ in (*bundle.parts, *bundle.files))
+
+
 def bundled_files(name: str) -> Path:
     """The CTranslate2 folder of a bundled model, put together in the cache once.
 

@@ -8,17 +8,15 @@ To add a format, write a function `(folder, out, quantization)` and name it in `
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from whispertune.errors import InputError
-from whispertune.model.formats import adapter, ggml, onnx, openai
+from whispertune.model.formats import adapter, ggml, ggml_vocabulary, onnx, openai
 from whispertune.model.formats import ctranslate2 as ct2
-from whispertune.model.formats.contents import Contents
+from whispertune.model.formats.contents import FLOATS, Contents
 from whispertune.model.formats.transformers import (
     Shape,
     token_names,
@@ -67,10 +65,8 @@ def write_transformers(folder: ModelFolder, out: Path, quantization: str) -> Non
     """A folder for transformers, in safetensors."""
     from whispertune.model.parameters import merged_state
 
-    if quantization not in ("float32", "float16"):
-        raise InputError(f"transformers folders are not written in {quantization}", fix="float32 or float16")
-    floats = np.float16 if quantization == "float16" else np.float32
-    state = {name: array.astype(floats, copy=False) for name, array in merged_state(folder.load()).items()}
+    floats = merged_state(folder.load()).items()
+    state = {name: array.astype(FLOATS[quantization], copy=False) for name, array in floats}
     write_folder(out, state, folder.shape, folder.tokenizer_json, folder.generation)
 
 
@@ -89,6 +85,8 @@ def write_openai(folder: ModelFolder, out: Path, quantization: str) -> None:
 def write_ggml(folder: ModelFolder, out: Path, quantization: str) -> None:
     """whisper.cpp's file, with what it leaves out beside it."""
     _write_foreign(ggml.write_ggml, folder, out, quantization)
+    left_out = ggml_vocabulary.left_out_pattern(folder.tokenizer_json, folder.generation.suppress)
+    (out / ggml_vocabulary.LEFT_OUT).write_text(left_out, encoding="ascii")
 
 
 def write_onnx(folder: ModelFolder, out: Path, quantization: str) -> None:
@@ -113,20 +111,29 @@ def _write_foreign(
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """How a format is written, and what its runtime is called."""
+    """How a format is written, in what, and what its runtime is called."""
 
     write: Callable[[ModelFolder, Path, str], None]
-    quantizations: tuple[str, ...]  # the first is the default
     runtime: str
+    tolerances: Mapping[str, float]  # by quantization, the default first: points that it may be from its source
+
+    @property
+    def quantizations(self) -> tuple[str, ...]:
+        """The first is the default."""
+        return tuple(self.tolerances)
 
 
 EXPORTERS = {
-    "ct2": Exporter(write_ctranslate2, ("float16", "float32", "bfloat16", "int8", "int8_float16"), "faster-whisper"),
-    "transformers": Exporter(write_transformers, ("float32", "float16"), "transformers"),
-    "openai": Exporter(write_openai, ("float16", "float32"), "openai-whisper"),
-    "ggml": Exporter(write_ggml, ggml.QUANTIZATIONS, "whisper.cpp"),
-    "onnx": Exporter(write_onnx, onnx.QUANTIZATIONS, "onnxruntime"),
-    "adapter": Exporter(write_adapter, adapter.QUANTIZATIONS, "peft"),
+    "ct2": Exporter(
+        write_ctranslate2,
+        "faster-whisper",
+        {"float16": 0.5, "float32": 0.5, "bfloat16": 0.5, "int8": 1.0, "int8_float16": 1.0},
+    ),
+    "transformers": Exporter(write_transformers, "transformers", {"float32": 0.5, "float16": 0.5}),
+    "openai": Exporter(write_openai, "openai-whisper", {"float16": 0.5, "float32": 0.5}),
+    "ggml": Exporter(write_ggml, "whisper.cpp", {"float16": 0.5, "q8_0": 1.0, "q5_0": 3.0}),
+    "onnx": Exporter(write_onnx, "onnxruntime", {"float32": 0.5, "float16": 0.5, "int8": 1.0}),
+    "adapter": Exporter(write_adapter, "peft", {"float32": 0.5, "float16": 0.5}),
 }
 
 SHORT_NAMES = {"f16": "float16", "f32": "float32"}  # whisper.cpp's

@@ -2,7 +2,7 @@
 
     settings = Generation.from_folder(folder)
     settings = settings.allowing(tokens, first_tokens).speaking("sv", "transcribe")
-    settings = tuned_generation(folder, segments)      # both, by what the training text holds
+    settings = tuned_generation(settings, vocabulary, segments)      # both, by what the training text holds
     write_generation(folder, settings, vocabulary)
 
 Whisper's default lists suppress tokens such as `/ : ( ) # _` and quotes. A model that is trained on texts
@@ -25,7 +25,6 @@ from whispertune.windows.tokens import TASKS, Vocabulary
 
 if TYPE_CHECKING:
     from whispertune.data.table import SegmentTable
-    from whispertune.model.load import ModelFolder
 
 MAX_LENGTH = 448
 FIRST_WORD = 24  # characters that hold it
@@ -84,9 +83,8 @@ class Generation:
         return replace(self, language=language, task=task)
 
 
-def tuned_generation(folder: ModelFolder, segments: SegmentTable) -> Generation:
+def tuned_generation(settings: Generation, vocabulary: Vocabulary, segments: SegmentTable) -> Generation:
     """The base model's settings, able to write what the training text holds, for its language and task."""
-    vocabulary, settings = folder.vocabulary, folder.generation
     tokens, first = _written(vocabulary, settings, segments)
     languages, tasks = segments.distinct("languages"), segments.distinct("tasks")
     return settings.allowing(tokens, first).speaking(

@@ -8,7 +8,6 @@ folder.vocabulary.prefix("sv", "transcribe", timestamps=False)
 from __future__ import annotations
 
 import hashlib
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,13 +23,15 @@ from whispertune.model.formats.contents import Contents
 from whispertune.model.formats.shapes import check_folder
 from whispertune.model.formats.transformers import Shape
 from whispertune.model.generation import Generation
+from whispertune.model.naming import BUNDLED, hub_name
 from whispertune.windows.tokens import Vocabulary
 
 if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
 HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
-OLD_WEIGHTS = ["pytorch_model*.bin", "model.bin"]  # fetched where there are no safetensors: pickled, or CTranslate2's
+# Fetched where there are no safetensors: pickled, an adapter's too, or CTranslate2's.
+OLD_WEIGHTS = ["pytorch_model*.bin", adapter.PICKLED, "model.bin"]
 OTHERS = ["*/*", "*.fp32-*", "*.fp16.*"]  # checkpoints in folders, and the same weights in other precisions
 RUN_MARK = "run.json"  # a folder with this file is a run; its best weights lie in model/
 CONVERSION = b"2"  # what conversions write: of another one nothing is found in the cache
@@ -85,24 +86,29 @@ def find_model(name: str) -> ModelFolder:
     Raises:
         ModelError: nothing of that name can be found or read; the message says how to go on.
     """
-    if name.startswith("bundled:"):
-        return ModelFolder(name, _converted(bundled_files(name.removeprefix("bundled:"))))
+    return _find(name, ())
+
+
+def _find(name: str, adapters: tuple[Path, ...]) -> ModelFolder:
+    """The same, of a model that these adapters are for, each for the next."""
+    if name.startswith(BUNDLED):
+        return ModelFolder(name, _converted(bundled_files(name.removeprefix(BUNDLED))))
     path = Path(name).expanduser()
     if path.is_file():
         return ModelFolder(name, _from_foreign(path))
     if path.is_dir():
-        return ModelFolder(name, _from_folder(run_model(path) if (path / RUN_MARK).exists() else path))
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return ModelFolder(name, _whole_from_hub(name))
+        return ModelFolder(name, _from_folder(run_model(path) if (path / RUN_MARK).exists() else path, adapters))
+    if hub_name(name):
+        return ModelFolder(name, _whole_from_hub(name, adapters))
     raise ModelError(f"no model {name!r}", fix=_ways())
 
 
-def _from_folder(path: Path) -> Path:
+def _from_folder(path: Path, adapters: tuple[Path, ...]) -> Path:
     """The transformers folder of what lies in a folder, in whatever form."""
     if is_ctranslate2(path):
         return _converted(path)
     if adapter.is_adapter(path):
-        return _from_adapter(path)
+        return _from_adapter(path, adapters)
     return path if (path / "config.json").exists() else _from_foreign(path)
 
 
@@ -120,14 +126,19 @@ def _from_foreign(path: Path) -> Path:
     return filled(_place(file, BESIDE), lambda out: _write(read_foreign(file), file.parent, out))
 
 
-def _from_adapter(path: Path) -> Path:
+def _from_adapter(path: Path, adapters: tuple[Path, ...]) -> Path:
     """The adapter merged into its model."""
-    base = find_model(adapter.base_name(path))
-    weights = next((path / name for name in (adapter.WEIGHTS, adapter.PICKLED) if (path / name).is_file()), None)
+    name = adapter.base_name(path)
+    if path.resolve() in adapters:
+        raise ModelError(
+            "an adapter that is its own base, directly or by others",
+            where=str(path / adapter.CONFIG),
+            fix=f"name the whole model there instead of {name}",
+        )
+    base = _find(name, (*adapters, path.resolve()))
+    weights = next((path / each for each in (adapter.WEIGHTS, adapter.PICKLED) if (path / each).is_file()), None)
     if weights is None:
         raise ModelError("an adapter without weights", where=str(path), fix=f"it needs {adapter.WEIGHTS}")
-    if adapter.is_adapter(base.path):
-        raise ModelError("its base is an adapter too", where=str(path), fix="merge that into its model first")
 
     def merge(out: Path) -> None:
         from whispertune.model.parameters import merged_state
@@ -144,13 +155,13 @@ def _ways() -> str:
     return f"give a folder, a run, a hub name such as openai/whisper-small, or {bundles}"
 
 
-def _whole_from_hub(name: str) -> Path:
-    """The transformers folder of a hub model, whatever form its weights have there."""
+def _whole_from_hub(name: str, adapters: tuple[Path, ...]) -> Path:
+    """The transformers folder of a hub model or adapter, whatever form its weights have there."""
     path = from_hub(name)
-    if any(path.glob("*.safetensors")):
-        return path
-    path = from_hub(name, [*HUB_FILES, *OLD_WEIGHTS])
-    return path if any(path.glob(OLD_WEIGHTS[0])) or not is_ctranslate2(path) else _converted(path)
+    if not any(path.glob("*.safetensors")):
+        path = from_hub(name, [*HUB_FILES, *OLD_WEIGHTS])
+    whole = any(path.glob("model*.safetensors")) or any(path.glob(OLD_WEIGHTS[0]))  # beside it CTranslate2's may lie
+    return path if whole else _from_folder(path, adapters)
 
 
 def from_hub(name: str, files: Sequence[str] = HUB_FILES) -> Path:

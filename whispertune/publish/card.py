@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from whispertune.data.segments import Segment
 from whispertune.languages import LANGUAGE_NAMES
+from whispertune.model.naming import hub_name
 from whispertune.publish.card_results import exports_table, results, retention
 from whispertune.publish.exported import Exported
 from whispertune.publish.facts import RunFacts, SourceFacts
 from whispertune.publish.failures import known_failures
 from whispertune.publish.metadata import metadata
-from whispertune.publish.usage import NEEDS, TITLES, Spoken, remark, usage
+from whispertune.publish.usage import ADAPTER_FORMAT, NEEDS, TITLES, Spoken, remark, usage
 from whispertune.score.normalize import leads_with_cer
 
 NOT_STATED: Final = "not stated"
@@ -160,18 +161,32 @@ def _footprint(result: Any) -> list[str]:
 
 def _use(facts: RunFacts, exports: Sequence[Exported], repository: str, multilingual: bool) -> list[str]:
     spoken = Spoken(facts.languages[0] if facts.languages else None, facts.task, multilingual)
+    base = hub_name(facts.recipe.model)
     lines: list[str] = []
     for each in exports:
-        program = usage(each, repository, spoken)
-        if program is None:
+        program = usage(each, repository, spoken, base=base)
+        if program is None and each.format != ADAPTER_FORMAT:
             continue
         title = f"{TITLES[each.format]}{f', {each.quantization}' if each.folder else ''}"
+        if program is None:
+            lines += _no_program(title, facts)
+            continue
         checked = "With the arguments of the verification" if each.verified else "**Not verified**: nobody ran it yet"
         lines += [f"### {title}", "", f"{checked}; `pip install {NEEDS[each.format]}`", "", "```python"]
         lines += [program.strip(), "```", ""]
         if told := remark(each, spoken):
             lines += [told, ""]
     return lines
+
+
+def _no_program(title: str, facts: RunFacts) -> list[str]:
+    return [
+        f"### {title}",
+        "",
+        f"No program: the model that this adapter belongs to, {facts.base_model.name}, is not on the hub. Whoever has "
+        "it loads it with transformers, and the adapter with `PeftModel.from_pretrained`.",
+        "",
+    ]
 
 
 def _licences(facts: RunFacts, licence: str | None) -> list[str]:

@@ -1,13 +1,14 @@
 """Two runtimes on the same clips: how far what they write is apart.
 
-found = compare(source, exported, segments, Reporter())
+reference = Reference(lambda: Transformers(find_model("my-run")), segments)
+found = reference.compare(open_faster_whisper(Path("deployed")), Reporter())
 found.apart, found.tokens_equal, found.first_difference
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,6 +43,7 @@ class Comparison:
     audio_seconds: float
     source_seconds: float  # of decoding, one clip at a time
     export_seconds: float
+    clips_unreadable: int = 0  # left out
 
     @property
     def wer_apart(self) -> float:
@@ -63,9 +65,10 @@ class Comparison:
         source, export, amount = self.wer_source, self.wer_export, f"{self.words} words"
         if self.metric == "cer":
             source, export, amount = self.cer_source, self.cer_export, f"{self.characters} characters"
+        left_out = f", {self.clips_unreadable} more cannot be read" if self.clips_unreadable else ""
         return (
             f"{self.apart:.2f} {self.metric.upper()} from the source ({source:.2f} there, {export:.2f} here, "
-            f"at most {allowed} allowed) on {self.clips} clips with {amount}"
+            f"at most {allowed} allowed) on {self.clips} clips with {amount}{left_out}"
         )
 
 
@@ -82,28 +85,58 @@ def enough_clips(segments: Sequence[Segment]) -> list[Segment]:
     return chosen
 
 
-def compare(source: Runtime, exported: Runtime, segments: Sequence[Segment], tell: Reporter) -> Comparison:
-    """Decode the segments that can be read with both, one after the other; count how far they are apart.
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """What the source wrote: a clip and a text for each segment that can be read."""
 
-    Raises:
-        InputError: none of them can be read.
-    """
-    found, clips = _clips(segments)
-    if not found:
-        where = name_of(segments[0].recording)
-        raise InputError("none of the clips to verify with decodes", where=where, fix="give others with --data")
-    theirs, source_s = _hear(source, clips, "the source", tell)
-    ours, export_s = _hear(exported, clips, "the export", tell)
+    segments: Sequence[Segment]
+    clips: Sequence[Clip]
+    heard: Sequence[Heard]
+    seconds: float
+    unreadable: int  # segments
+
+
+class Reference:
+    """Clips, and what the source of exports writes on them: decoded once for all that are held against it."""
+
+    def __init__(self, open_source: Callable[[], Runtime], segments: Sequence[Segment]) -> None:
+        """No segments is an InputError: nothing would be verified."""
+        if not segments:
+            raise InputError("no clips to verify the export with", fix="give some with --data, or --no-verify")
+        self._open_source, self._segments = open_source, segments
+        self._decoded: _Decoded | None = None
+
+    def compare(self, exported: Runtime, tell: Reporter) -> Comparison:
+        """Decode the segments that can be read with an export too; count how far it is from the source.
+
+        Raises:
+            InputError: none of them can be read.
+        """
+        source = self._decoded = self._decoded or self._decode(tell)
+        heard, seconds = _hear(exported, source.clips, "the export", tell)
+        return _comparison(source, heard, seconds)
+
+    def _decode(self, tell: Reporter) -> _Decoded:
+        found, clips = _clips(self._segments)
+        if not found:
+            where = name_of(self._segments[0].recording)
+            raise InputError("none of the clips to verify with decodes", where=where, fix="give others with --data")
+        heard, seconds = _hear(self._open_source(), clips, "the source", tell)
+        return _Decoded(found, clips, heard, seconds, len(self._segments) - len(found))
+
+
+def _comparison(source: _Decoded, heard: Sequence[Heard], seconds: float) -> Comparison:
+    found = source.segments
     ids, references, language = [each.id for each in found], [each.text for each in found], found[0].language
-    there, _ = score(ids, references, [each.text for each in theirs], language)
-    here, utterances = score(ids, references, [each.text for each in ours], language)
-    pairs = [(a.text.strip(), b.text.strip()) for a, b in zip(theirs, ours, strict=True)]
+    there, _ = score(ids, references, [each.text for each in source.heard], language)
+    here, utterances = score(ids, references, [each.text for each in heard], language)
+    pairs = [(a.text.strip(), b.text.strip()) for a, b in zip(source.heard, heard, strict=True)]
     return Comparison(
         clips=len(found),
         words=sum(utterance.words.reference_length for utterance in utterances),
         characters=sum(utterance.characters.reference_length for utterance in utterances),
         texts_equal=sum(a == b for a, b in pairs),
-        tokens_equal=sum(a.tokens == b.tokens for a, b in zip(theirs, ours, strict=True)),
+        tokens_equal=sum(a.tokens == b.tokens for a, b in zip(source.heard, heard, strict=True)),
         wer_source=there.wer,
         wer_export=here.wer,
         cer_source=there.cer,
@@ -111,8 +144,9 @@ def compare(source: Runtime, exported: Runtime, segments: Sequence[Segment], tel
         metric="cer" if leads_with_cer(language) else "wer",
         first_difference=next((f"{a!r} became {b!r}" for a, b in pairs if a != b), None),
         audio_seconds=sum(each.duration_s for each in found),
-        source_seconds=source_s,
-        export_seconds=export_s,
+        source_seconds=source.seconds,
+        export_seconds=seconds,
+        clips_unreadable=source.unreadable,
     )
 
 

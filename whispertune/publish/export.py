@@ -1,36 +1,24 @@
 """Export, verified: the same clips through the source and through the export in its real runtime.
 
-report = export(find_model("my-run"), "ct2", Path("deployed"), clips=segments)
+report = export(find_model("my-run"), "ct2", Path("deployed"), reference=reference)
 report.comparison.apart      # points of WER or CER; past the tolerance VerificationError is raised, nothing written
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from whispertune.data.segments import Segment
-from whispertune.errors import InputError, VerificationError
+from whispertune.errors import VerificationError
+from whispertune.files import writing
 from whispertune.model.export import EXPORTERS, check_export
-from whispertune.model.load import ModelFolder, copy_mark
-from whispertune.publish.comparison import Comparison, compare
+from whispertune.model.formats.adapter import kept_base
+from whispertune.model.load import ModelFolder, copy_mark, find_model
+from whispertune.publish.comparison import Comparison, Reference
 from whispertune.publish.runtimes import RUNTIMES
-from whispertune.publish.runtimes.transformers import Transformers
 from whispertune.reporting import Reporter
-
-# Points of what decides that an export may be from its source, by what its weights are stored in.
-TOLERANCES: Final = {
-    "float32": 0.5,
-    "float16": 0.5,
-    "bfloat16": 0.5,
-    "int8": 1.0,
-    "int8_float16": 1.0,
-    "q8_0": 1.0,
-    "q5_0": 3.0,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +34,28 @@ class ExportReport:
     comparison: Comparison | None  # None: not verified
 
     def as_json(self) -> dict[str, Any]:
-        """The report as plain values."""
+        """The report as plain values; `clips_unreadable` is there where clips could not be read."""
         found = self.comparison
         content = asdict(self) | {"folder": str(self.folder), "verified": found is not None}
         compared = content.pop("comparison") or {}
+        if not compared.get("clips_unreadable"):
+            compared.pop("clips_unreadable", None)
         apart = {"wer_apart": found.wer_apart, "cer_apart": found.cer_apart} if found else {}
         return content | compared | apart
+
+
+def check_possible(source: ModelFolder, to: str, *, verify: bool) -> None:
+    """See that a model has what a format is made of, and that its runtime is installed where it is to be verified.
+
+    Raises:
+        InputError: no adapter was kept, the model that it belongs to is gone, or the runtime is not installed.
+    """
+    if to == "adapter":
+        base = kept_base(source.path)
+        if verify:
+            find_model(base)
+    if verify:
+        RUNTIMES[to].package.check()
 
 
 def export(
@@ -60,41 +64,39 @@ def export(
     out: Path,
     *,
     quantization: str | None = None,
-    clips: Sequence[Segment] | None,
+    reference: Reference | None,
     reporter: Reporter | None = None,
 ) -> ExportReport:
-    """Write an export and hold it against its source; `clips=None` leaves the check out, and says so.
+    """Write an export and hold it against its source, `reference`; None leaves the check out, and says so.
 
     Raises:
-        InputError: no such format, a folder in use, or no clips to compare on.
+        InputError: no such format, a folder in use, or one that cannot be written.
         VerificationError: the runtime's errors are too far from the source's; nothing is written.
     """
-    if clips is not None and not clips:
-        raise InputError("no clips to verify the export with", fix="give some with --data, or --no-verify")
     chosen = check_export(to, out, quantization)
     exporter = EXPORTERS[to]
     target = out.resolve()
     partial = target.with_name(f".{target.name}.partial")  # an export is verified or it did not happen
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        exporter.write(folder, partial, chosen)
-        copy_mark(folder.path, partial)
-        compared = None
-        if clips is not None:
+        with writing(out):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            exporter.write(folder, partial, chosen)
+            copy_mark(folder.path, partial)
+        name, compared = exporter.runtime, None
+        if reference:
             runtime = RUNTIMES[to](partial, folder)
-            compared = compare(Transformers(folder), runtime, clips, reporter or Reporter())
+            name, compared = runtime.name, reference.compare(runtime, reporter or Reporter())
         size = sum(file.stat().st_size for file in partial.iterdir())
-        report = ExportReport(
-            out, to, chosen, size, runtime.name if clips else exporter.runtime, TOLERANCES[chosen], compared
-        )
+        report = ExportReport(out, to, chosen, size, name, exporter.tolerances[chosen], compared)
         _check(report)
+        with writing(out):
+            if target.exists():
+                target.rmdir()  # empty
+            partial.rename(target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    if target.exists():
-        target.rmdir()  # empty
-    partial.rename(target)
     return report
 
 

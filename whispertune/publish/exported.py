@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from whispertune.errors import InputError
-from whispertune.model.export import EXPORTERS
+from whispertune.model.export import EXPORTERS, SHORT_NAMES
 from whispertune.publish.export import ExportReport
 
 ROOT_FORMAT: Final = "transformers"  # what a hub's page and libraries look for beside the card
@@ -99,6 +99,7 @@ def _parsed(written: str) -> tuple[str, str]:
             fix=f"some of {', '.join(EXPORTERS)}, separated by commas, as in transformers,ct2:int8_float16",
         )
     known = EXPORTERS[name].quantizations
+    quantization = SHORT_NAMES.get(quantization, quantization)
     if separator and quantization not in known:
         fix = f"one of {', '.join(known)}"
         raise InputError(f"{name} is not written in {quantization!r}", where="--formats", fix=fix)

@@ -1,13 +1,12 @@
 """What a run wrote down of itself, as far as its card tells it: no paths, no texts, no names of people.
 
 facts = read_facts(Run(Path("my-run")))
-facts.base.hub, facts.tuned.scores.wer, facts.sources[0].label, facts.recipe_toml
+facts.base_model.hub, facts.tuned.scores.wer, facts.sources[0].label, facts.recipe_toml
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +14,18 @@ from typing import Any, Final
 
 import tomli_w
 
-from whispertune.errors import InputError
+from whispertune.data.problems import reasons_of
+from whispertune.errors import DataError, InputError
 from whispertune.evaluation.evaluate import Evaluation
-from whispertune.evaluation.retention import SetChange, SetFigures
+from whispertune.evaluation.retention import SetChange, read_changes
 from whispertune.languages import code_of
 from whispertune.model.load import RUN_MARK
+from whispertune.model.naming import OPENAI, hub_name, public_name
 from whispertune.recipe import Recipe, SourceTable, kind_and_location
 from whispertune.recipe_file import load_recipe
 from whispertune.sources_of import label
 from whispertune.train.run import Run, read_lines
 
-BUNDLED: Final = "bundled:"
-OPENAI: Final = "openai/"
 OPENAI_LICENCE: Final = "mit"  # of Whisper's code and weights, as github.com/openai/whisper says
 SPLITS: Final = ("train", "dev", "test")
 
@@ -42,16 +41,13 @@ class Origin:
     @classmethod
     def of(cls, model: str) -> Origin:
         """From a recipe's `model`; a run stands for the model that it began with."""
-        if model.startswith(BUNDLED):
-            return cls.of(OPENAI + model.removeprefix(BUNDLED))
+        if hub := hub_name(model):
+            return cls(hub, hub, OPENAI_LICENCE if hub.startswith(OPENAI) else None)
         path = Path(model).expanduser()
-        if path.is_dir():
-            run = Run(path)
-            first = cls.of(load_recipe(run.resolved_recipe).model) if (path / RUN_MARK).exists() else None
-            return cls(path.resolve().name, first.hub if first else None, first.licence if first else None)
-        if path.is_absolute():  # a folder that is not there any more
-            return cls(path.name, None, None)
-        return cls(model, model, OPENAI_LICENCE if model.startswith(OPENAI) else None)
+        if (path / RUN_MARK).exists():
+            first = cls.of(load_recipe(Run(path).resolved_recipe).model)
+            return cls(public_name(model), first.hub, first.licence)
+        return cls(public_name(model), None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +94,14 @@ def read_facts(run: Run) -> RunFacts:
     """What a finished run wrote down.
 
     Raises:
-        InputError: the folder holds no run that was finished.
+        InputError: the folder holds no run that was finished. DataError: one of the run's files is damaged.
     """
     base, tuned = _evaluations(run)
     recipe = load_recipe(run.resolved_recipe)
-    mark = json.loads((run.folder / RUN_MARK).read_text(encoding="utf-8"))
+    mark = _read_object(run.folder / RUN_MARK)
     steps = [row for row in read_lines(run.metrics) if row.get("kind") == "step"]
     told = _labelled(recipe)
-    result = json.loads(run.result.read_text(encoding="utf-8"))
+    result = _read_object(run.result)
     return RunFacts(
         recipe=recipe,
         recipe_toml=tomli_w.dumps(told.model_dump(mode="json", exclude_none=True)),
@@ -113,11 +109,11 @@ def read_facts(run: Run) -> RunFacts:
         base_model=Origin.of(recipe.model),
         languages=_languages(recipe),
         sources=_sources(recipe, mark.get("data") or ()),
-        dropped=_dropped(run),
+        dropped=reasons_of(read_lines(run.dropped)),
         base=base,
         tuned=tuned,
-        tuned_fit=run.read_evaluation("tuned_fit"),
-        retention=_retention(run.folder / "evaluations" / "retention.json"),
+        tuned_fit=_evaluation(run, "tuned_fit"),
+        retention=read_changes(run.folder / "evaluations" / "retention.json"),
         result=result,
         machine=mark.get("machine"),
         versions=mark.get("versions") or {},
@@ -133,7 +129,7 @@ def _evaluations(run: Run) -> tuple[Evaluation, Evaluation]:
             where=str(run.folder),
             fix="give the folder of a run; whispertune export writes any model",
         )
-    found = [run.read_evaluation(name) if run.result.exists() else None for name in ("base", "tuned")]
+    found = [_evaluation(run, name) if run.result.exists() else None for name in ("base", "tuned")]
     if found[0] is None or found[1] is None:
         raise InputError(
             "this run is not finished: there are no figures before and after",
@@ -141,6 +137,24 @@ def _evaluations(run: Run) -> tuple[Evaluation, Evaluation]:
             fix=f"go on with it: {run.resume_command}",
         )
     return found[0], found[1]
+
+
+def _evaluation(run: Run, name: str) -> Evaluation | None:
+    try:
+        return run.read_evaluation(name)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(run.folder / "evaluations" / f"{name}.json", error) from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(f"cannot be read ({error!r})", where=str(path), fix="put back what the run wrote, or train again")
 
 
 def _labelled(recipe: Recipe) -> Recipe:
@@ -155,9 +169,8 @@ def _labelled(recipe: Recipe) -> Recipe:
     )
     noise = recipe.augment.noise
     augment = recipe.augment.model_copy(update={"noise": Path(noise).name} if noise else {})
-    model = recipe.model if recipe.model.startswith(BUNDLED) else Origin.of(recipe.model).name
-    own = {"data": recipe.data.model_copy(update=data), "retention": kept, "augment": augment, "model": model}
-    return recipe.model_copy(update=own)
+    own = {"data": recipe.data.model_copy(update=data), "retention": kept, "augment": augment}
+    return recipe.model_copy(update=own | {"model": public_name(recipe.model)})
 
 
 def _languages(recipe: Recipe) -> tuple[str, ...]:
@@ -190,22 +203,3 @@ def _source(recipe: Recipe, split: str, table: SourceTable, counted: Mapping[str
         rows=counted["rows"] if counted else None,
         hours=counted["seconds"] / 3600 if counted else None,
     )
-
-
-def _dropped(run: Run) -> dict[str, int]:
-    reasons = Counter(str(row["reason"]) for row in read_lines(run.dropped) if row.get("reason"))
-    return dict(reasons.most_common())
-
-
-def _retention(path: Path) -> tuple[SetChange, ...]:
-    if not path.is_file():
-        return ()
-    sets = json.loads(path.read_text(encoding="utf-8"))["sets"]
-    return tuple(
-        SetChange(each["name"], _figures(each["base"]), _figures(each["tuned"]), bool(each["difference_shown"]))
-        for each in sets
-    )
-
-
-def _figures(content: Mapping[str, Any]) -> SetFigures:
-    return SetFigures(**{**content, "interval": tuple(content["interval"])})

@@ -1,6 +1,7 @@
 """A model, with all its forms and its card, or a Space, to the hub: private unless it is asked to be public.
 
-push(files, "me/whisper-small-sv", public=False, reporter=Reporter())
+claim("me/whisper-small-sv", public=False)           # before anything is made for it: no right to write is told here
+push(files, "me/whisper-small-sv", public=False, reporter=Reporter()).removed
 
 Large files go up one by one, each kept by the hub as soon as it is there whole; then one commit makes all of them
 visible at once, the card with them. Where the connection breaks, the same call sends only what is missing.
@@ -9,25 +10,43 @@ visible at once, the card with them. Where the connection breaks, the same call 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from whispertune.hub_writing import open_repository, told
-from whispertune.model.export import EXPORTERS
-from whispertune.publish.place import Upload
+from whispertune.publish.place import LIST, Upload, listed
 from whispertune.reporting import Reporter
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
-WEIGHTS: Final = (".safetensors", ".safetensors.index.json", ".bin", ".pt", ".onnx", ".onnx_data", ".onnx.data")
-
 Kind = Literal["model", "space"]
 
 
-def push(files: Sequence[Upload], repository: str, *, public: bool, reporter: Reporter, kind: Kind = "model") -> str:
-    """Upload what is not there yet; the address of the repository.
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What became of a repository."""
 
-    What an earlier publication left there of other formats or weights is removed; files of others stay.
+    url: str
+    removed: tuple[str, ...]  # files of an earlier publication
+
+
+def claim(repository: str, *, public: bool, kind: Kind = "model") -> None:
+    """See that it may be written to; one that is not there yet is made, empty.
+
+    Raises:
+        InputError: no token, no right to write, or the repository is public and `public` is not asked for.
+        WhispertuneError: the hub does not answer.
+    """
+    from huggingface_hub import HfApi
+
+    with told(repository):
+        _open(HfApi(), repository, kind, public=public)
+
+
+def push(files: Sequence[Upload], repository: str, *, public: bool, reporter: Reporter, kind: Kind = "model") -> Pushed:
+    """Upload what is not there yet, and remove what an earlier publication says that it put there and this one has not.
 
     Raises:
         InputError: no token, no right to write, or the repository is public and `public` is not asked for.
@@ -36,18 +55,28 @@ def push(files: Sequence[Upload], repository: str, *, public: bool, reporter: Re
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi()
-    more = {"space_sdk": "gradio"} if kind == "space" else {}
     with told(repository):
-        name = open_repository(api, repository, kind, public=public, **more)
+        name = _open(api, repository, kind, public=public)
         additions = [CommitOperationAdd(each.name, str(each.path)) for each in files]
         _send_large(api, name, kind, additions, files, reporter)
-        operations: list[Any] = list(additions)
-        if kind == "model":
-            names = {each.name for each in files}
-            there = api.list_repo_files(name)
-            operations += [CommitOperationDelete(at) for at in there if at not in names and _is_ours(at)]
+        gone = sorted(_earlier(api, name, kind) - {each.name for each in files})
+        operations: list[Any] = [*additions, *map(CommitOperationDelete, gone)]
         commit = api.create_commit(name, operations, commit_message="Published with Whispertune", repo_type=kind)
-    return str(commit.commit_url).partition("/commit/")[0]
+    return Pushed(str(commit.commit_url).partition("/commit/")[0], tuple(gone))
+
+
+def _open(api: HfApi, repository: str, kind: Kind, *, public: bool) -> str:
+    more = {"space_sdk": "gradio"} if kind == "space" else {}
+    return open_repository(api, repository, kind, public=public, **more)
+
+
+def _earlier(api: HfApi, name: str, kind: Kind) -> frozenset[str]:
+    """What an earlier publication put there, as far as it still is; nothing where it left no list."""
+    there = frozenset(api.list_repo_files(name, repo_type=kind))
+    if LIST not in there:
+        return frozenset()
+    path = Path(api.hf_hub_download(name, LIST, repo_type=kind))
+    return there & listed(path.read_text(encoding="utf-8", errors="replace"))
 
 
 def _send_large(
@@ -66,11 +95,3 @@ def _send_large(
         api.preupload_lfs_files(name, [addition], repo_type=kind, free_memory=False)
         done += each.size_bytes
     reporter.working(f"pushing to {name}, MB", max(1, round(total / 1e6)), max(1, round(total / 1e6)))
-
-
-def _is_ours(name: str) -> bool:
-    """Whether a publication wrote it: all in the folder of a format, and weights beside the card."""
-    folder, separator, _ = name.partition("/")
-    if separator:
-        return folder.partition("-")[0] in EXPORTERS
-    return name.endswith(WEIGHTS)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from whispertune.evaluation.evaluate import Evaluation
 from whispertune.publish.exported import ROOT_FORMAT, Exported
 from whispertune.publish.facts import RunFacts
+from whispertune.publish.usage import ADAPTER_FORMAT
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -22,7 +23,6 @@ SPLIT_NAMES: Final = {"dev": "validation", "test": "test"}
 TAGS: Final = ("whisper", "whispertune", "hf-asr-leaderboard")
 FORMAT_TAGS: Final = {"ct2": ("ctranslate2", "faster-whisper"), "ggml": ("whisper.cpp", "ggml"), "onnx": ("onnx",)}
 LIBRARIES: Final = {"transformers": "transformers", "adapter": "peft", "ct2": "ctranslate2", "onnx": "onnx"}
-ADAPTER: Final = "adapter"
 
 
 def metadata(facts: RunFacts, exports: Sequence[Exported], repository: str, licence: str | None) -> str:
@@ -33,7 +33,7 @@ def metadata(facts: RunFacts, exports: Sequence[Exported], repository: str, lice
     first = ROOT_FORMAT if ROOT_FORMAT in formats else formats[0]
     relation = None
     if facts.base_model.hub:
-        relation = "adapter" if set(formats) == {ADAPTER} else "finetune"
+        relation = "adapter" if set(formats) == {ADAPTER_FORMAT} else "finetune"
     data = ModelCardData(
         language=[HUB_LANGUAGES.get(each, each) for each in facts.languages] or None,
         license=licence,

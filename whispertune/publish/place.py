@@ -2,6 +2,7 @@
 
 files = files_of(folder, {"": folder / "exports" / "transformers-float32", "ct2": ...})
 check(files, inside=folder, repository="me/whisper-small-sv")    # links, paths of this machine, names of its user
+files = with_list(files, folder)           # and a file with their names, by which a later publication knows them
 
 Only files of one folder go up. Texts are searched for what only means something on this machine, or tells whose it is.
 """
@@ -9,6 +10,7 @@ Only files of one folder go up. Texts are searched for what only means something
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import re
 import socket
@@ -17,11 +19,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 from whispertune.errors import InputError
+from whispertune.files import replace_text
 
+LIST: Final = "whispertune-files.json"  # in the repository: what a publication put there
 TEXTS: Final = (".json", ".md", ".toml", ".txt", ".py", ".yaml", ".yml", ".cfg")
 VOCABULARIES: Final = ("tokenizer.json", "vocab.json", "vocabulary.json", "vocabulary.txt", "merges.txt")  # the base's
 LEAST_PATH: Final = 6  # characters of a folder's path that is searched for in weights too
@@ -67,6 +72,22 @@ def _all_files(folder: Path) -> Iterator[Path]:
         yield from (Path(at, name) for name in sorted([*names, *links]))
 
 
+def with_list(files: Sequence[Upload], folder: Path) -> tuple[Upload, ...]:
+    """The files, and one that names them, written into `folder`."""
+    path = folder / LIST
+    replace_text(path, json.dumps({"files": [each.name for each in files]}, indent=2, ensure_ascii=False) + "\n")
+    return (*files, Upload(LIST, path))
+
+
+def listed(text: str) -> frozenset[str]:
+    """The names in such a file; none where it is another's."""
+    try:
+        names = json.loads(text)["files"]
+        return frozenset(name for name in names if isinstance(name, str))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return frozenset()
+
+
 def check(files: Sequence[Upload], *, inside: Path, repository: str) -> None:
     """See that every file may go up.
 
@@ -82,13 +103,24 @@ def check(files: Sequence[Upload], *, inside: Path, repository: str) -> None:
             )
         if not each.path.resolve().is_relative_to(root):
             raise InputError("this file lies elsewhere", where=str(each.path), fix=f"only what is in {inside} goes up")
-        found = private.in_text(each.path) if _is_text(each.path) else private.in_bytes(each.path)
+        found = private.in_file(each.path)
         if found:
-            raise InputError(
-                f"it holds {found!r}, which tells of this machine or its user",
-                where=str(each.path),
-                fix="take it out; where it comes from the recipe, name the source or the run otherwise",
-            )
+            fix = "publish writes this file anew: change what it comes from, in the run or the model's folder"
+            raise _telling(found, each.path, fix)
+
+
+def check_recipe(text: str, *, where: Path, repository: str) -> None:
+    """See that a recipe's text may go up, before anything is made for it.
+
+    Raises:
+        InputError: it tells of this machine or its user.
+    """
+    if found := _Private.here(repository).in_text(text):
+        raise _telling(found, where, "change it there: the name of the run, of the model or of a source")
+
+
+def _telling(found: str, where: Path, fix: str) -> InputError:
+    return InputError(f"it holds {found!r}, which tells of this machine or its user", where=str(where), fix=fix)
 
 
 def _is_text(path: Path) -> bool:
@@ -114,9 +146,14 @@ class _Private:
         owner = repository.partition("/")[0]
         return cls(tuple(folders), tuple(sorted(own)), (repository, owner))
 
-    def in_text(self, path: Path) -> str | None:
+    def in_file(self, path: Path) -> str | None:
+        """What a file tells; None where that is nothing."""
+        if _is_text(path):
+            return self.in_text(path.read_text(encoding="utf-8", errors="replace"))
+        return self.in_bytes(path)
+
+    def in_text(self, text: str) -> str | None:
         """A folder, a path that leads somewhere on this machine, or a name; None where there is none of them."""
-        text = path.read_text(encoding="utf-8", errors="replace")
         for public in self.public:
             text = re.sub(rf"(?<![\w/.]){re.escape(public)}(?![\w])", "", text)
         for folder in self.folders:
@@ -126,7 +163,7 @@ class _Private:
             if _leads_somewhere(found[0]):
                 return found[0]
         for name in self.names:
-            if found := re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text):
+            if found := _named(name).search(text):
                 return found[0]
         return None
 
@@ -144,6 +181,23 @@ class _Private:
                         return each.decode()
                 before = block[-most:]
         return None
+
+
+@cache
+def _named(name: str) -> re.Pattern[str]:
+    """Where a text tells a name; a user called dev or train is told by home folders and addresses only."""
+    word = re.escape(name)
+    if re.search(rf"(?<!\w){word}(?!\w)", _own_texts(), re.IGNORECASE):
+        return re.compile(rf"(?:(?:home|[Uu]sers)[/\\]|~){word}(?![\w-])|(?<![\w.-]){word}@|@{word}(?![\w.-])")
+    return re.compile(rf"(?<!\w){word}(?!\w)")
+
+
+@cache
+def _own_texts() -> str:
+    """The modules that the texts and keys of every publication come from."""
+    package = Path(__file__).parents[1]
+    modules = [package / "recipe.py", package / "languages.py", *(package / "model").rglob("*.py")]
+    return "\n".join(path.read_text(encoding="utf-8") for path in [*modules, *(package / "publish").rglob("*.py")])
 
 
 def _leads_somewhere(written: str) -> bool:

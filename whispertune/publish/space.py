@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Final
 
 from whispertune.errors import InputError
+from whispertune.model.naming import hub_name
 
 GRADIO_VERSION: Final = "6.31.0"  # what app.py is tested with
 APP: Final = Path(__file__).parent / "space_files" / "app.py"
-HUB_NAME: Final = re.compile(r"\w[\w.-]*/[\w.-]+")
-BUNDLED: Final = "bundled:"  # packaged weights, which are those of openai/ on the hub
 
 FASTER_WHISPER: Final = (f"gradio=={GRADIO_VERSION}", "faster-whisper>=1.2")  # it reads the audio for both runtimes
 TRANSFORMERS: Final = ("torch>=2.11", "transformers>=5.17,<6")
@@ -53,8 +51,6 @@ def write_space(out: Path, *, title: str, tuned: str, base: str, language: str |
 
 def _model(name: str, out: Path) -> str:
     """A model as app.py finds it: a name on the hub, or the way from the Space to a folder."""
-    if name.startswith(BUNDLED):
-        return f"openai/{name.removeprefix(BUNDLED)}"
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not _is_ctranslate2(folder) and not (folder / "config.json").is_file():
@@ -63,8 +59,8 @@ def _model(name: str, out: Path) -> str:
             )
         way = Path(os.path.relpath(folder.resolve(), out.resolve())).as_posix()
         return way if way.startswith("..") else f"./{way}"
-    if HUB_NAME.fullmatch(name):
-        return name
+    if hub := hub_name(name):
+        return hub
     raise InputError(
         f"no model {name!r} for a Space", fix="a name on the hub, such as me/whisper-small-sv, or a folder"
     )

@@ -7,6 +7,7 @@ The synthesiser is an extra, so that no recording of a person is part of the pro
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def spoken_clips() -> list[Segment]:
     Raises:
         InputError: the synthesiser is not installed. WhispertuneError: it fails.
     """
-    folder = cache_folder() / f"spoken-{len(SENTENCES)}"
+    spoken = hashlib.sha256(repr((SENTENCES, VOICES)).encode()).hexdigest()
+    folder = cache_folder() / f"spoken-{spoken[:16]}"
     if not folder.exists() and find_spec("py_nanotts") is None:
         raise InputError(
             "no clips to verify the export with",

@@ -1,6 +1,7 @@
 """How each published form of a model is decoded: programs for the card, with the arguments of the verification.
 
-print(usage(exported, "me/whisper-small-sv", Spoken("sv", "transcribe", multilingual=True)))
+spoken = Spoken("sv", "transcribe", multilingual=True)
+print(usage(exported, "me/whisper-small-sv", spoken, base="openai/whisper-small"))
 
 The programs make the calls that the runtimes in publish/runtimes make; tests run them as they stand in a card.
 """
@@ -15,13 +16,7 @@ from whispertune.decode.engines import MAX_NEW_TOKENS
 from whispertune.model.formats import ggml, openai
 from whispertune.publish.exported import Exported
 
-TRANSFORMERS: Final = Template("""\
-import soundfile
-from transformers import WhisperForConditionalGeneration, WhisperProcessor
-
-processor = WhisperProcessor.from_pretrained("$repository"$subfolder)
-model = WhisperForConditionalGeneration.from_pretrained("$repository"$subfolder)
-
+GENERATE: Final = """
 samples, rate = soundfile.read("speech.wav", dtype="float32")  # mono, 16 kHz, up to 30 s
 inputs = processor(samples, sampling_rate=rate, return_tensors="pt")
 settings = model.generation_config
@@ -35,7 +30,32 @@ tokens = model.generate(
 )
 text = processor.batch_decode(tokens, skip_special_tokens=True)[0]
 print(text)
-""")
+"""
+
+TRANSFORMERS: Final = Template(
+    """\
+import soundfile
+from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+processor = WhisperProcessor.from_pretrained("$repository"$subfolder)
+model = WhisperForConditionalGeneration.from_pretrained("$repository"$subfolder)
+"""
+    + GENERATE
+)
+
+ADAPTER: Final = Template(
+    """\
+import soundfile
+from peft import PeftModel
+from transformers import GenerationConfig, WhisperForConditionalGeneration, WhisperProcessor
+
+processor = WhisperProcessor.from_pretrained("$repository"$subfolder)
+model = WhisperForConditionalGeneration.from_pretrained("$base")
+model.generation_config = GenerationConfig.from_pretrained("$repository"$subfolder)
+model = PeftModel.from_pretrained(model, "$repository"$subfolder)
+"""
+    + GENERATE
+)
 
 CT2: Final = Template("""\
 import json
@@ -70,11 +90,14 @@ print(text)
 """)
 
 GGML: Final = Template("""\
+from pathlib import Path
+
 import numpy as np
 import soundfile
 from huggingface_hub import hf_hub_download
 from pywhispercpp.model import Model
 
+left_out = Path(hf_hub_download("$repository", "$folder/suppress_regex.txt")).read_text()
 model = Model(
     hf_hub_download("$repository", "$folder/$file"),
     context_params={"flash_attn": False},  # on a CPU it reads past the end of the audio
@@ -85,6 +108,7 @@ model = Model(
     no_timestamps=True,
     temperature_inc=0.0,
     no_speech_thold=2.0,
+    suppress_regex=left_out,  # what the other runtimes never write either
     print_progress=False,
 )
 samples, _ = soundfile.read("speech.wav", dtype="float32")  # mono, 16 kHz
@@ -119,18 +143,21 @@ text = whisper.decode(model, mel, options).text
 print(text)
 """)
 
-PROGRAMS: Final = {"transformers": TRANSFORMERS, "ct2": CT2, "ggml": GGML, "openai": OPENAI}
+ADAPTER_FORMAT: Final = "adapter"
+PROGRAMS: Final = {"transformers": TRANSFORMERS, "ct2": CT2, "ggml": GGML, "openai": OPENAI, "adapter": ADAPTER}
 TITLES: Final = {
     "transformers": "transformers",
     "ct2": "faster-whisper",
     "ggml": "whisper.cpp",
     "openai": "openai-whisper",
+    "adapter": "peft",
 }
 NEEDS: Final = {  # for pip install
     "transformers": "transformers torch soundfile",
     "ct2": "faster-whisper",
     "ggml": "pywhispercpp soundfile huggingface_hub",
     "openai": "openai-whisper soundfile huggingface_hub",
+    "adapter": "peft transformers torch soundfile",
 }
 
 
@@ -143,10 +170,13 @@ class Spoken:
     multilingual: bool  # English-only models are told neither
 
 
-def usage(exported: Exported, repository: str, spoken: Spoken) -> str | None:
-    """A program in Python that decodes speech.wav; None for formats whose runtimes have none here."""
+def usage(exported: Exported, repository: str, spoken: Spoken, *, base: str | None) -> str | None:
+    """A program in Python that decodes speech.wav; None for formats whose runtimes have none here.
+
+    An adapter needs its `base` on the hub: without it there is none either.
+    """
     program = PROGRAMS.get(exported.format)
-    if program is None:
+    if program is None or (exported.format == ADAPTER_FORMAT and base is None):
         return None
     told = ""
     if spoken.multilingual:
@@ -162,6 +192,7 @@ def usage(exported: Exported, repository: str, spoken: Spoken) -> str | None:
         translate=spoken.task == "translate",
         most=MAX_NEW_TOKENS,
         spoken=told,
+        base=base,
     )
 
 
@@ -172,9 +203,9 @@ def remark(exported: Exported, spoken: Spoken) -> str | None:
     language = spoken.language or "auto"
     task = " -tr" if spoken.task == "translate" else ""
     return (
-        "A verification gives it `suppress_regex` too, made of the suppress list in `generation_config.json`: "
-        "without it whisper.cpp may write signs that other runtimes leave out. With whisper.cpp's own program: "
-        f"`whisper-cli -m {_file(exported)} -l {language}{task} -nt -mc 0 -bo 1 -bs 1 -nf -nfa -f speech.wav`"
+        "With whisper.cpp's own program: "
+        f"`whisper-cli -m {_file(exported)} -l {language}{task} -nt -mc 0 -bo 1 -bs 1 -nf -nfa "
+        '--suppress-regex "$(cat suppress_regex.txt)" -f speech.wav` (not run by the verification)'
     )
 
 

@@ -1,7 +1,7 @@
 """Models and data by name: the scores of one model, and of several beside each other.
 
 evaluation = evaluate_model("my-run", "data/test")
-compared = compare_models(["bundled:whisper-base", "my-run"], "data/test", language="sv")
+compared = compare_models(["bundled:whisper-base", "my-run"], "data/test", Decoding(language="sv"))
 
 engine, tally = open_tallied("ctranslate2", "my-run")       # the same weights decode and say how sure they are
 evaluation = evaluate_tallied(engine, tally, segments, reader, batch=8, beams=1, context="full")
@@ -29,42 +29,35 @@ from whispertune.reporting import Reporter
 from whispertune.service.data import read_usable
 
 
-def evaluate_model(  # noqa: PLR0913  # the options of the command
-    model: str,
-    data: str,
-    *,
-    language: str | None = None,
-    task: str | None = None,
-    engine: str = "ctranslate2",
-    beams: int = 1,
-    batch: int = 8,
-    context: str = "auto",
-    limit_rows: int | None = None,
-    reporter: Reporter | None = None,
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """What is decoded, and how."""
+
+    language: str | None = None  # for rows that name none
+    task: str | None = None
+    engine: str = "ctranslate2"
+    beams: int = 1
+    batch: int = 8
+    context: str = "auto"
+    limit: int | None = None  # rows, or whole recordings
+
+
+def evaluate_model(
+    model: str, data: str, how: Decoding | None = None, *, reporter: Reporter | None = None
 ) -> Evaluation:
     """Scores of a model on data, both by name.
 
     Raises:
         InputError: the model, the data or an option cannot be used.
     """
-    work = _Work(data, language, task, engine, beams, batch, context, limit_rows, reporter or Reporter())
-    return work.evaluated(model, open_engine(engine, model))
+    work = _Work(data, how or Decoding(), reporter or Reporter())
+    return work.evaluated(model, open_engine(work.how.engine, model))
 
 
-def compare_models(  # noqa: PLR0913  # the options of the command
-    models: Sequence[str],
-    data: str,
-    *,
-    language: str | None = None,
-    task: str | None = None,
-    engine: str = "ctranslate2",
-    beams: int = 1,
-    batch: int = 8,
-    context: str = "auto",
-    limit_rows: int | None = None,
-    reporter: Reporter | None = None,
+def compare_models(
+    models: Sequence[str], data: str, how: Decoding | None = None, *, reporter: Reporter | None = None
 ) -> tuple[Compared, ...]:
-    """Several models on the same data, the others against the first; the options are those of `evaluate_model`.
+    """Several models on the same data, the others against the first.
 
     Raises:
         InputError: a model stands twice, or one of them, the data or an option cannot be used.
@@ -73,7 +66,7 @@ def compare_models(  # noqa: PLR0913  # the options of the command
         raise InputError("a model stands twice", where=", ".join(models), fix="name each once")
     for name in models:
         mark_of(name)  # a wrong name is found before anything is decoded
-    work = _Work(data, language, task, engine, beams, batch, context, limit_rows, reporter or Reporter())
+    work = _Work(data, how or Decoding(), reporter or Reporter())
     found = {name: work.with_losses(name) for name in models}
     return comparison(
         {name: evaluation for name, (evaluation, _) in found.items()},
@@ -135,18 +128,12 @@ class _Work:
     """The same data for one model after the other."""
 
     data: str
-    language: str | None
-    task: str | None
-    engine: str
-    beams: int
-    batch: int
-    context: str
-    limit_rows: int | None
+    how: Decoding
     tell: Reporter
 
     def evaluated(self, name: str, opened: Engine, tally: Tally | None = None) -> Evaluation:
         """The scores of a model that is open."""
-        chosen = choose_context(self.context, name, self.tell.say)
+        chosen = choose_context(self.how.context, name, self.tell.say)
         with AudioReader() as reader:
             found = read_usable(
                 self.data,
@@ -154,17 +141,17 @@ class _Work:
                 opened.generation,
                 reader,
                 self.tell,
-                language=self.language,
-                task=self.task,
-                limit_rows=self.limit_rows,
+                language=self.how.language,
+                task=self.how.task,
+                limit_rows=self.how.limit,
             )
             evaluation = evaluate_tallied(
                 opened,
                 tally,
                 found.segments,
                 reader,
-                batch=self.batch,
-                beams=self.beams,
+                batch=self.how.batch,
+                beams=self.how.beams,
                 context=chosen,
                 progress=lambda done, total: self.tell.evaluating(name, done, total),
             )
@@ -173,10 +160,10 @@ class _Work:
     def with_losses(self, name: str) -> tuple[Evaluation, dict[str, RowLoss]]:
         """And what each row costs it, teacher-forced; nothing where weights are integers or rows have no texts."""
         try:
-            engine, tally = open_tallied(self.engine, name)
+            engine, tally = open_tallied(self.how.engine, name)
         except ModelError as error:
             self.tell.say(f"{name}: its loss is not measured: {error.what}")
-            return self.evaluated(name, open_engine(self.engine, name)), {}
+            return self.evaluated(name, open_engine(self.how.engine, name)), {}
         evaluation = self.evaluated(name, engine, tally)
         if not tally.rows:
             self.tell.say(f"{name}: its loss is not measured: no row has a text")

@@ -34,25 +34,12 @@ from whispertune.score.entities import load_tagger, score_entities
 from whispertune.score.meaning import load_embedder, score_meaning
 from whispertune.score.normalize import normalizer_for
 from whispertune.service.data import read_usable
-from whispertune.service.evaluate import evaluate_tallied, open_tallied
+from whispertune.service.evaluate import Decoding, evaluate_tallied, open_tallied
 from whispertune.train.feeding.splits import check_spoken
 from whispertune.train.run import Run
 from whispertune.windows.tokens import Vocabulary
 
 NOISES: Final = ("white", "babble")  # besides a folder
-
-
-@dataclass(frozen=True, slots=True)
-class Decoding:
-    """What is decoded, and how."""
-
-    language: str | None = None  # for rows that name none
-    task: str | None = None
-    engine: str = "ctranslate2"
-    beams: int = 1
-    batch: int = 8
-    context: str = "auto"
-    limit: int | None = None  # rows, or whole recordings
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +111,8 @@ def _check(model: str, wanted: Wanted) -> None:
         what = "noise is added to rows, not to whole recordings"
         fix = "evaluate twice: with --recordings, and with --noise and without it, on the rows that the captions make"
         raise InputError(what, where="--noise", fix=fix)
+    if wanted.noise_from != NOISES[0] and not wanted.noise_db:
+        raise InputError("no noise is asked for", where="--noise-from", fix="say how loud: --noise 20,10,5,0")
     if wanted.noise_from not in NOISES and not Path(wanted.noise_from).expanduser().is_dir():
         raise InputError(
             "no such folder", where=f"--noise-from {wanted.noise_from}", fix=f"{', '.join(NOISES)}, or one"

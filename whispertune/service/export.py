@@ -11,10 +11,13 @@ from pathlib import Path
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Segment
+from whispertune.errors import InputError
+from whispertune.model.export import check_export
 from whispertune.model.load import RUN_MARK, ModelFolder, find_model
-from whispertune.publish.comparison import enough_clips
-from whispertune.publish.export import ExportReport
+from whispertune.publish.comparison import Reference, enough_clips
+from whispertune.publish.export import ExportReport, check_possible
 from whispertune.publish.export import export as export_folder
+from whispertune.publish.runtimes.transformers import Transformers
 from whispertune.publish.spoken import spoken_clips
 from whispertune.recipe_file import load_recipe
 from whispertune.reporting import Reporter
@@ -40,13 +43,15 @@ def export_model(
         out: the folder to write; by default in the run's `exports`, or here, named after model and format.
 
     Raises:
-        InputError: the model, the format, the folder or the clips cannot be used.
+        InputError: the model, the format, the folder or the clips cannot be used, or the runtime is not installed.
         VerificationError: the export does not do what its source does; nothing was written.
     """
-    folder = find_model(model)
     target = out or default_folder(model, to, quantization)
-    clips = verification_clips(model, folder, data, language) if verify else None
-    return export_folder(folder, to, target, quantization=quantization, clips=clips, reporter=reporter)
+    check_export(to, target, quantization)
+    folder = find_model(model)
+    check_possible(folder, to, verify=verify)
+    reference = reference_of(model, folder, data, language) if verify else None
+    return export_folder(folder, to, target, quantization=quantization, reference=reference, reporter=reporter)
 
 
 def default_folder(model: str, to: str, quantization: str | None) -> Path:
@@ -58,28 +63,40 @@ def default_folder(model: str, to: str, quantization: str | None) -> Path:
     return Path(f"{model.rstrip('/').rpartition('/')[2].rpartition(':')[2]}-{name}")
 
 
-def verification_clips(
-    model: str, folder: ModelFolder, data: str | None = None, language: str | None = None
-) -> Sequence[Segment]:
-    """Clips with 500 words, where there are so many: of `data`, else of the run's own, else spoken by a synthesiser.
+def reference_of(model: str, folder: ModelFolder, data: str | None = None, language: str | None = None) -> Reference:
+    """What its exports are held against: the model by transformers, on clips with 500 words where there are so many.
+
+    They are those of `data`, else of the run's own test or dev set, else spoken by a synthesiser.
 
     Raises:
         InputError: there are none.
     """
+    segments = enough_clips(_clips(model, folder, data, language))
+    return Reference(lambda: Transformers(folder), segments)
+
+
+def _clips(model: str, folder: ModelFolder, data: str | None, language: str | None) -> Sequence[Segment]:
     run = Path(model).expanduser()
     if data is None and not (run / RUN_MARK).exists():
-        return enough_clips(spoken_clips())
+        return spoken_clips()
     with AudioReader() as reader:
         if data is not None:
-            found = read_data(data, folder.vocabulary, folder.generation, reader, language=language)
-        else:
-            recipe = load_recipe(Run(run).resolved_recipe)
-            found = read_sources(
-                recipe.data.test or recipe.data.dev,
-                folder.vocabulary,
-                reader,
-                language=recipe.language,
-                task=recipe.task,
-                origin="data",
-            )
-    return enough_clips(found.segments)
+            return read_data(data, folder.vocabulary, folder.generation, reader, language=language).segments
+        return _reported(Run(run), folder, reader)
+
+
+def _reported(run: Run, folder: ModelFolder, reader: AudioReader) -> Sequence[Segment]:
+    """The rows that a run reported its figures on, read again."""
+    recipe = load_recipe(run.resolved_recipe)
+    name = "test" if recipe.data.test else "dev"
+    tables = getattr(recipe.data, name)
+    try:
+        return read_sources(
+            tables, folder.vocabulary, reader, language=recipe.language, task=recipe.task, origin=f"data.{name}"
+        ).segments
+    except InputError as error:
+        raise InputError(
+            f"the run's own clips to verify with cannot be read ({error.what})",
+            where=error.where,
+            fix="put them back, or --no-verify; export takes other clips with --data",
+        ) from error

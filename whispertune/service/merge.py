@@ -9,9 +9,7 @@ Adapters may be among them; they are merged into the models that they belong to 
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,14 +17,14 @@ from typing import Any, Final
 
 from whispertune.decode.context import Mark
 from whispertune.errors import InputError
-from whispertune.files import replace_text
+from whispertune.files import writing
 from whispertune.model.formats.contents import Contents
-from whispertune.model.formats.transformers import write_folder
-from whispertune.model.load import MARK, ModelFolder, find_model
+from whispertune.model.load import ModelFolder, find_model
 from whispertune.model.merge import State, check_mixable, common_generation, summed
+from whispertune.model.naming import public_name
 from whispertune.model.parameters import merged_state
 from whispertune.reporting import Reporter
-from whispertune.train.keeping.placing import publish
+from whispertune.service.mixed import write_mixed
 
 WEIGHTS: Final = "merged"  # what the model says of itself
 NEAR_ONE: Final = 1e-6  # what the shares may be from a whole
@@ -58,7 +56,8 @@ def merge(
         weights: a share for each, 1 together; equal shares where there are none.
 
     Raises:
-        InputError: shares that do not fit, or a folder in use. ModelError: models that cannot be mixed.
+        InputError: shares that do not fit, or a folder that is in use or cannot be written.
+        ModelError: models that cannot be mixed.
     """
     shares = _shares(models, weights)
     _check_out(out)
@@ -71,7 +70,8 @@ def merge(
     generation = common_generation([each.generation for each in folders])
     contexts = _contexts(folders)
     contents = Contents(state, first.shape, first.tokenizer_json, generation)
-    _write(contents, Mark(contexts, WEIGHTS), _origin(models, shares), out)
+    origin = {"models": [public_name(name) for name in models], "weights": shares}
+    write_mixed(out, contents, Mark(contexts, WEIGHTS), origin)
     size = sum(path.stat().st_size for path in out.iterdir())
     return Merged(out, tuple(models), tuple(shares), contexts, size)
 
@@ -99,6 +99,8 @@ def _check_out(out: Path) -> None:
         raise InputError("this is the folder you are in", where=str(out), fix="give one in it, such as --out merged")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("the folder for the model is not empty", where=str(out), fix="give a new one with --out")
+    with writing(out):  # before the models are read
+        out.resolve().parent.mkdir(parents=True, exist_ok=True)
 
 
 def _states(folders: Sequence[ModelFolder], tell: Reporter) -> Iterator[State]:
@@ -117,25 +119,3 @@ def _contexts(folders: Sequence[ModelFolder]) -> tuple[str, ...]:
     """On which all of them may be decoded."""
     contexts = [Mark.read(each.path).contexts for each in folders]
     return tuple(each for each in contexts[0] if all(each in others for others in contexts))
-
-
-def _origin(models: Sequence[str], shares: Sequence[float]) -> dict[str, Any]:
-    """What it was made of, without the folders of this machine."""
-    paths = [Path(name).expanduser() for name in models]
-    names = [path.resolve().name if path.is_dir() else name for path, name in zip(paths, models, strict=True)]
-    return {"models": names, "weights": list(shares)}
-
-
-def _write(contents: Contents, mark: Mark, origin: dict[str, Any], out: Path) -> None:
-    """A complete model folder that says what it was made of."""
-    target = out.resolve()
-    temporary = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        write_folder(temporary, contents.state, contents.shape, contents.tokenizer_json, contents.generation)
-        replace_text(temporary / MARK, json.dumps(asdict(mark) | {"origin": origin}, ensure_ascii=False) + "\n")
-        publish(temporary, target)
-    except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror})", where=str(out), fix="--out elsewhere") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -3,36 +3,38 @@
 done = publish_run("my-run", "me/whisper-small-sv", formats="transformers,ct2", dry_run=True)
 for each in done.files: print(each.name, each.size_bytes)
 
-All that goes up lies in the run's folder `publish` before; exports that are there of the same weights stay, so that
-a second call, after a broken connection for example, only pushes.
+What cannot be is found before anything is made: a runtime that is missing, a recipe that tells of this machine, no
+right to write there. All that goes up lies in the run's folder `publish` before; exports that are there and would be
+made again as they are stay, so that a second call, after a broken connection for example, only pushes.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from whispertune.diagnose.rows import read_rows
+from whispertune.diagnose.rows import read_split
 from whispertune.errors import InputError
-from whispertune.files import replace_text, sha256
-from whispertune.model.load import find_model
+from whispertune.files import replace_text, writing
+from whispertune.model.load import ModelFolder, find_model
 from whispertune.publish.card import card
+from whispertune.publish.comparison import Reference
+from whispertune.publish.export import check_possible, export
 from whispertune.publish.exported import ROOT_FORMAT, Exported, Wanted, parse_formats
 from whispertune.publish.facts import RunFacts, read_facts
-from whispertune.publish.hub import push
-from whispertune.publish.place import Upload, check, files_of
+from whispertune.publish.hub import claim, push
+from whispertune.publish.kept import KeptExports
+from whispertune.publish.place import Upload, check, check_recipe, files_of, with_list
 from whispertune.publish.space import write_space
 from whispertune.reporting import Reporter
-from whispertune.service.export import export_model
-from whispertune.train.run import Run, write_json
+from whispertune.service.export import reference_of
+from whispertune.train.run import Run
 
 FOLDER: Final = "publish"  # in a run
-FORMATS: Final = "transformers,ct2"
 SPACE_SUFFIX: Final = "-demo"
 _REPOSITORY: Final = re.compile(r"[\w.-]+/[\w.-]+")
 _LICENCE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -52,6 +54,7 @@ class Publication:
     space_files: tuple[Upload, ...] = ()
     url: str | None = None  # None where nothing was pushed
     space_url: str | None = None
+    removed: tuple[str, ...] = ()  # from the repository, what an earlier publication put there
 
     def as_json(self) -> dict[str, Any]:
         """Under the names that `publish --json` promises."""
@@ -63,6 +66,7 @@ class Publication:
             "card": str(self.card),
             "licence": self.licence,
             "files": [{"name": each.name, "size_bytes": each.size_bytes} for each in self.files],
+            "removed": list(self.removed),
             "exports": [each.as_json() for each in self.exports],
             "space": self.space,
             "space_url": self.space_url,
@@ -74,7 +78,7 @@ def publish_run(
     model: str,
     repository: str,
     *,
-    formats: str = FORMATS,
+    formats: str,
     public: bool = False,
     space: bool = False,
     licence: str | None = None,
@@ -85,7 +89,8 @@ def publish_run(
     """Publish the best weights of a finished run.
 
     Raises:
-        InputError: no finished run, no such format, a file that must not go up, or no right to write there.
+        InputError: no finished run, no such format, a runtime that is not installed, a file that must not go up, or no
+            right to write there.
         VerificationError: an export does not do what its source does; nothing is pushed.
         WhispertuneError: the hub does not answer; the same call goes on.
     """
@@ -94,23 +99,36 @@ def publish_run(
     wanted = parse_formats(formats)
     _check_asked(repository, licence, wanted, space=space)
     facts = read_facts(run)
-    if space:
-        _check_base(facts)
-    place = run.folder / FOLDER
-    exports = _exports(run, place, wanted, verify, tell)
-    licence = licence or facts.recipe.licence
-    beside = _texts(place, facts, exports, repository, licence)
-    files = files_of(beside, {each.folder: place / "exports" / each.key for each in wanted})
-    check(files, inside=place, repository=repository)
+    source = find_model(str(run.folder))
     demo = f"{repository}{SPACE_SUFFIX}" if space else None
-    space_files = _space(place / "space", facts, repository) if demo else ()
-    check(space_files, inside=place, repository=repository)
-    url = space_url = None
+    _check_possible(run, source, facts, wanted, repository, verify=verify, space=space)
     if not dry_run:
-        url = push(files, repository, public=public, reporter=tell)
-        if demo:
-            space_url = push(space_files, demo, public=public, reporter=tell, kind="space")
-    return Publication(repository, public, files, exports, beside[0], licence, demo, space_files, url, space_url)
+        _claim(repository, demo, public=public)
+    place = run.folder / FOLDER
+    exports, folders = _exports(run, source, wanted, verify, tell)
+    licence = licence or facts.recipe.licence
+    beside = _texts(place, source, facts, exports, repository, licence)
+    with writing(place):
+        files = with_list(files_of(beside, folders), place)
+        space_files = _space(place / "space", facts, repository) if demo else ()
+    check([*files, *space_files], inside=place, repository=repository)
+    done = Publication(repository, public, files, exports, beside[0], licence, demo, space_files)
+    return done if dry_run else _pushed(done, tell)
+
+
+def _pushed(done: Publication, tell: Reporter) -> Publication:
+    model = push(done.files, done.repository, public=done.public, reporter=tell)
+    done = replace(done, url=model.url, removed=model.removed)
+    if done.space is None:
+        return done
+    space = push(done.space_files, done.space, public=done.public, reporter=tell, kind="space")
+    return replace(done, space_url=space.url)
+
+
+def _claim(repository: str, demo: str | None, *, public: bool) -> None:
+    claim(repository, public=public)
+    if demo:
+        claim(demo, public=public, kind="space")
 
 
 def _check_asked(repository: str, licence: str | None, wanted: Sequence[Wanted], *, space: bool) -> None:
@@ -121,35 +139,56 @@ def _check_asked(repository: str, licence: str | None, wanted: Sequence[Wanted],
         raise InputError("no name of a licence", where=licence, fix=fix)
     if space and not any(each.format == ROOT_FORMAT and not each.folder for each in wanted):
         raise InputError(
-            "the Space loads the model with transformers", where="--formats", fix=f"add {ROOT_FORMAT} to it"
+            "the Space decodes base and tuned model alike, by transformers where the base has no ct2/",
+            where="--formats",
+            fix=f"add {ROOT_FORMAT} to it",
         )
 
 
-def _exports(run: Run, place: Path, wanted: Sequence[Wanted], verify: bool, tell: Reporter) -> tuple[Exported, ...]:
-    """Made and verified, or found as they were made of the same weights; those of other weights are removed."""
-    memory = place / "exports.json"
-    weights = sha256(find_model(str(run.folder)).path / "model.safetensors")
-    known = json.loads(memory.read_text(encoding="utf-8")) if memory.exists() else {}
-    if known.get("weights") != weights:
-        shutil.rmtree(place / "exports", ignore_errors=True)
-        known = {"weights": weights, "made": {}}
-    made: dict[str, Any] = known["made"]
-    found = []
+def _check_possible(
+    run: Run,
+    source: ModelFolder,
+    facts: RunFacts,
+    wanted: Sequence[Wanted],
+    repository: str,
+    *,
+    verify: bool,
+    space: bool,
+) -> None:
+    """What an hour of exporting need not be waited for."""
+    if space:
+        _check_base(facts)
+    check_recipe(facts.recipe_toml, where=run.resolved_recipe, repository=repository)
     for each in wanted:
-        out = place / "exports" / each.key
-        if each.key not in made or not out.is_dir() or (verify and made[each.key]["verified"] is None):
-            shutil.rmtree(out, ignore_errors=True)
-            report = export_model(
-                str(run.folder), each.format, out, quantization=each.quantization, verify=verify, reporter=tell
-            )
-            made[each.key] = Exported.of(each, report).as_json()
-            write_json(memory, known)
-        found.append(Exported.read(made[each.key] | {"folder": each.folder}))
-    return tuple(found)
+        check_possible(source, each.format, verify=verify)
+
+
+def _exports(
+    run: Run, source: ModelFolder, wanted: Sequence[Wanted], verify: bool, tell: Reporter
+) -> tuple[tuple[Exported, ...], dict[str, Path]]:
+    """Made and verified, or kept; and their folders by those in the repository."""
+    kept = KeptExports(run.folder / FOLDER, source)
+    found: list[Exported] = []
+    reference: Reference | None = None
+    for each in wanted:
+        known = kept.get(each, verify=verify)
+        if known is None:
+            if verify:
+                reference = reference or reference_of(str(run.folder), source)
+            out, quantization = kept.folder(each), each.quantization
+            report = export(source, each.format, out, quantization=quantization, reference=reference, reporter=tell)
+            known = kept.add(each, report)
+        found.append(known)
+    return tuple(found), {each.folder: kept.folder(each) for each in wanted}
 
 
 def _texts(
-    place: Path, facts: RunFacts, exports: Sequence[Exported], repository: str, licence: str | None
+    place: Path,
+    source: ModelFolder,
+    facts: RunFacts,
+    exports: Sequence[Exported],
+    repository: str,
+    licence: str | None,
 ) -> tuple[Path, Path]:
     """The card and the recipe, written."""
     written = card(
@@ -157,12 +196,13 @@ def _texts(
         exports,
         repository,
         licence=licence,
-        multilingual=find_model(str(place.parent)).vocabulary.multilingual,
-        rows=read_rows(facts.recipe).dev,
+        multilingual=source.vocabulary.multilingual,
+        rows=read_split(facts.recipe, facts.tuned.split),
     )
     readme, recipe = place / "README.md", place / "recipe.toml"
-    replace_text(readme, written)
-    replace_text(recipe, facts.recipe_toml)
+    with writing(place):
+        replace_text(readme, written)
+        replace_text(recipe, facts.recipe_toml)
     return readme, recipe
 
 

@@ -10,9 +10,8 @@ A mixture is scored on the run's dev rows, never on test, which is left to say h
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +19,7 @@ from typing import Any, Final
 from whispertune.data.audio import AudioReader
 from whispertune.data.clean import CleanRules, clean
 from whispertune.data.listen import hear
+from whispertune.data.problems import summary
 from whispertune.data.table import as_table
 from whispertune.decode.context import Mark
 from whispertune.drawing.page import check_target, write_page
@@ -27,16 +27,17 @@ from whispertune.errors import DataError, InputError, ModelError
 from whispertune.evaluation.mixtures import Mixtures
 from whispertune.evaluation.retention import RetentionSet
 from whispertune.evaluation.tradeoff import MAKER, TARGET, Point, TradeOff, page_of
-from whispertune.files import replace_text
+from whispertune.files import replace_text, writing
 from whispertune.languages import code_of
-from whispertune.model.formats.transformers import write_folder
-from whispertune.model.load import MARK, RUN_MARK, ModelFolder, find_model, run_model
-from whispertune.model.merge import State, check_mixable
+from whispertune.model.formats.contents import Contents
+from whispertune.model.load import RUN_MARK, ModelFolder, find_model, run_model
+from whispertune.model.merge import check_mixable
+from whispertune.model.naming import public_name
 from whispertune.recipe import Recipe, RetentionTable, place_of
 from whispertune.recipe_file import load_recipe
 from whispertune.reporting import Reporter
+from whispertune.service.mixed import write_mixed
 from whispertune.train.feeding.splits import LISTEN_HOURS, read_sources
-from whispertune.train.keeping.placing import publish
 from whispertune.train.measuring.dev import FIT_TOLERANCE
 from whispertune.train.measuring.retention import read_set
 from whispertune.train.run import Run
@@ -86,7 +87,7 @@ def soften(
         limit_rows: of each set, always the same ones.
 
     Raises:
-        InputError: this is no run, its base model is not there, or there is no retention set.
+        InputError: this is no run, its base model is not there, there is no retention set, or a file cannot be written.
     """
     tell, folder = reporter or Reporter(), out or run
     recipe, base, tuned = _open(run)
@@ -106,12 +107,15 @@ def soften(
         result = Softened(run, base.name, found, folder / PAGE)
         if found.chosen is not None:
             contexts = _contexts(mixtures, found.chosen, target)
-            _write_model(folder / MODEL, mixtures.state(found.chosen.share), tuned, contexts, _origin(result))
+            state = mixtures.state(found.chosen.share)
+            contents = Contents(state, tuned.shape, tuned.tokenizer_json, tuned.generation)
+            write_mixed(folder / MODEL, contents, Mark(contexts, WEIGHTS), _origin(result, found.chosen))
             result = replace(result, model=folder / MODEL, contexts=contexts)
         elif (folder / MODEL).exists():
             tell.say(f"{folder / MODEL} is of an earlier time, and left as it is")
     write_page(result.page, page_of(found, run.resolve().name))
-    replace_text(folder / FIGURES, json.dumps(result.as_json(), indent=2, ensure_ascii=False) + "\n")
+    with writing(folder / FIGURES):
+        replace_text(folder / FIGURES, json.dumps(result.as_json(), indent=2, ensure_ascii=False) + "\n")
     return result
 
 
@@ -192,7 +196,7 @@ def _engine_kind(run: Path, recipe: Recipe) -> str:
 
 
 def _dev(recipe: Recipe, tuned: ModelFolder, reader: AudioReader, tell: Reporter) -> RetentionSet:
-    """The rows that selected the run's weights, cleaned as they were then."""
+    """The rows that selected the run's weights, cleaned as they were then; those that are dropped are told."""
     data = read_sources(
         recipe.data.dev, tuned.vocabulary, reader, language=recipe.language, task=recipe.task, origin="data.dev"
     )
@@ -200,7 +204,9 @@ def _dev(recipe: Recipe, tuned: ModelFolder, reader: AudioReader, tell: Reporter
     data = clean(data, rules, source="data.dev")
     if rules.audio == "all" or (rules.audio == "auto" and data.seconds / 3600 <= LISTEN_HOURS):
         progress = partial(tell.working, "listening to dev")
-        data = hear(as_table(data.segments), rules, reader, progress=progress).data
+        heard = hear(as_table(data.segments), rules, reader, progress=progress).data
+        data = replace(heard, problems=(*data.problems, *heard.problems), notes=data.notes)
+    tell.say(summary(data, TARGET))
     if not data.segments:
         raise DataError("no usable segments", where="data.dev", fix="the sources of the run have to be there still")
     return RetentionSet(TARGET, tuple(data.segments))
@@ -214,29 +220,11 @@ def _contexts(mixtures: Mixtures, chosen: Point, target: RetentionSet) -> tuple[
     return ("full", "fit") if cut.value <= chosen.target.value + FIT_TOLERANCE else ("full",)
 
 
-def _origin(result: Softened) -> dict[str, Any]:
-    """What a softened model was made of, without the folders of this machine."""
-    chosen, base = result.trade_off.chosen, Path(result.base).expanduser()
+def _origin(result: Softened, chosen: Point) -> dict[str, Any]:
+    """What a softened model was made of."""
     return {
-        "base": base.resolve().name if base.is_dir() else result.base,
-        "tuned": result.run.resolve().name,
-        "lambda": chosen.share if chosen else None,
+        "base": public_name(result.base),
+        "tuned": public_name(str(result.run)),
+        "lambda": chosen.share,
         "rule": result.trade_off.rule,
     }
-
-
-def _write_model(
-    folder: Path, state: State, tuned: ModelFolder, contexts: tuple[str, ...], origin: dict[str, Any]
-) -> None:
-    """A complete model folder that says what it was made of."""
-    temporary = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        write_folder(temporary, state, tuned.shape, tuned.tokenizer_json, tuned.generation)
-        told = asdict(Mark(contexts, WEIGHTS)) | {"origin": origin}
-        replace_text(temporary / MARK, json.dumps(told, ensure_ascii=False) + "\n")
-        publish(temporary, folder)
-    except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror})", where=str(folder), fix="--out elsewhere") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

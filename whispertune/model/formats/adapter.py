@@ -23,9 +23,9 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from whispertune.errors import InputError, ModelError
-from whispertune.model.formats.contents import Contents
-from whispertune.model.formats.transformers import token_names
-from whispertune.model.generation import Generation
+from whispertune.model.formats.contents import FLOATS, Contents
+from whispertune.model.formats.known_tokenizers import generation_beside, tokenizer_beside
+from whispertune.model.naming import hub_name, offline_name, public_name
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,6 @@ KEPT: Final = "adapter.safetensors"  # in a run's model folder; under peft's nam
 WEIGHTS, PICKLED, CONFIG = "adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"
 WHOLE_WEIGHTS: Final = ("model*.safetensors", "pytorch_model*.bin", "model.bin")
 PREFIX: Final = "base_model.model."  # peft's, before the names of the model
-QUANTIZATIONS: Final = ("float32", "float16")
 
 # What the name of an adapter's array ends in -> its part of the sum; some versions write the last one, others not.
 PARTS: Final = {
@@ -134,7 +133,9 @@ def is_adapter(folder: Path) -> bool:
 
 
 def base_name(folder: Path) -> str:
-    """The name of the model that an adapter belongs to; of a folder, which may lie beside the adapter, its path.
+    """The name of the model that an adapter belongs to; of a folder or a file, which may lie beside it, the path.
+
+    A hub model that is installed as a bundled one is that one, so that nothing is fetched.
 
     Raises:
         ModelError: it names none, or has no readable settings.
@@ -144,8 +145,8 @@ def base_name(folder: Path) -> str:
         fix = 'write it into the file: "base_model_name_or_path": "openai/whisper-small"'
         raise ModelError("it does not say which model it is for", where=str(folder / CONFIG), fix=fix)
     beside = folder.resolve().parent / name
-    own = "/" not in name and not Path(name).exists()  # a folder's name alone is what our own exports write
-    return str(beside) if own and beside.is_dir() else name
+    own = "/" not in name and not Path(name).exists()  # a path's last part alone is what our own exports write
+    return str(beside) if own and beside.exists() else offline_name(name)
 
 
 def read_adapter(path: Path, base: Contents) -> Contents:
@@ -162,7 +163,8 @@ def read_adapter(path: Path, base: Contents) -> Contents:
         if not np.isfinite(value).all():
             raise _damaged(f"{name} is not finite with the adapter in it", str(path))
         state[name] = value
-    return Contents(state, base.shape, _tokenizer(path, base), _generation(path, base))
+    tokenizer = tokenizer_beside(path / CONFIG, base.shape.vocabulary) or base.tokenizer_json
+    return Contents(state, base.shape, tokenizer, generation_beside(path / CONFIG) or base.generation)
 
 
 def _merged(
@@ -250,25 +252,6 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise _damaged(f"not a readable adapter ({error})", str(path)) from error
 
 
-def _tokenizer(path: Path, base: Contents) -> bytes:
-    file = path / "tokenizer.json"
-    if not file.is_file():
-        return base.tokenizer_json
-    content = file.read_bytes()
-    try:
-        count = len(token_names(content))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged(f"not a readable tokenizer ({error!r})", str(file)) from error
-    if count != base.shape.vocabulary:
-        fix = "remove it, and the tokenizer of the base model is used"
-        raise ModelError(f"{count} tokens for a model with {base.shape.vocabulary}", where=str(file), fix=fix)
-    return content
-
-
-def _generation(path: Path, base: Contents) -> Generation:
-    return Generation.from_folder(path) if (path / "generation_config.json").is_file() else base.generation
-
-
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -300,9 +283,8 @@ def keep_adapter(model: WhisperForConditionalGeneration, folder: Path, base: str
     if targets:
         held: Any = model
         (settings,) = held.peft_config.values()
-        config = AdapterConfig(
-            _public_name(base), settings.r, settings.lora_alpha, settings.use_rslora, settings.use_dora
-        )
+        name = hub_name(base) or public_name(base)
+        config = AdapterConfig(name, settings.r, settings.lora_alpha, settings.use_rslora, settings.use_dora)
         content = _config_json(config, targets, settings.lora_dropout)
         save_file(arrays, folder / KEPT, metadata={"config": content, "base": base})
 
@@ -316,15 +298,13 @@ def write_adapter(source: Path, out: Path, quantization: str) -> None:
         quantization: float32 or float16.
 
     Raises:
-        InputError: no adapter is kept there, or it is not written so.
+        InputError: no adapter is kept there.
     """
     from safetensors.numpy import load_file, save_file
 
-    if quantization not in QUANTIZATIONS:
-        raise InputError(f"adapters are not written in {quantization}", fix=f"one of {', '.join(QUANTIZATIONS)}")
     config = _kept(source)["config"]
     arrays = load_file(source / KEPT)
-    floats = {name: array.astype(quantization, copy=False) for name, array in arrays.items()}
+    floats = {name: array.astype(FLOATS[quantization], copy=False) for name, array in arrays.items()}
     save_file(floats, out / WEIGHTS, metadata={"format": "pt"})
     (out / CONFIG).write_text(config, encoding="utf-8")
 
@@ -371,12 +351,6 @@ def _config_json(config: AdapterConfig, targets: list[str], dropout: float) -> s
 
 def _whole_number(value: float) -> float:
     return int(value) if float(value).is_integer() else value
-
-
-def _public_name(model: str) -> str:
-    """Without the folders of this machine."""
-    path = Path(model).expanduser()
-    return path.resolve().name if path.is_dir() else model
 
 
 def _refused(what: str, where: str) -> ModelError:

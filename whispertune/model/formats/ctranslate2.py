@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,6 @@ BINARY_VERSION = 6
 SPEC, REVISION = "WhisperSpec", 3
 DTYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")  # the position is the code in the file
 STORED_BFLOAT16 = "uint16"  # numpy has no such type, and the file no such integers
-QUANTIZATIONS = ("float32", "float16", "bfloat16", "int8", "int8_float16")
 GELU = 3  # ctranslate2's number for GELU by tanh-free erf, the one Whisper has
 
 # CTranslate2 -> transformers, outside of the layers. Both sides hold the same array.
@@ -153,9 +152,13 @@ def _array(state: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 def quantize(arrays: Arrays, quantization: str) -> Arrays:
     """The same arrays as they are stored in a file; bfloat16 as its 16 bits."""
-    if quantization not in QUANTIZATIONS:
-        raise ModelError(f"unknown quantization {quantization!r}", fix=f"one of {', '.join(QUANTIZATIONS)}")
-    convert = {"float16": _float16, "bfloat16": _bfloat16}.get(quantization.removeprefix("int8_"), np.asarray)
+    floats: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "float32": np.asarray,
+        "float16": _float16,
+        "bfloat16": _bfloat16,
+        "int8": np.asarray,
+    }
+    convert = floats[quantization.removeprefix("int8_")]
     stored: Arrays = {}
     for name, array in arrays.items():
         if quantization.startswith("int8") and name.endswith("/weight"):

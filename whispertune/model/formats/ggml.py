@@ -23,10 +23,13 @@ from whispertune.errors import InputError, ModelError
 from whispertune.model.formats.contents import Contents
 from whispertune.model.formats.ggml_quantize import BLOCK, PACKERS, packed
 from whispertune.model.formats.ggml_vocabulary import LONGEST_TOKEN_BYTES, TEXT_TOKENS, token_bytes, tokenizer_from
-from whispertune.model.formats.known_tokenizers import default_generation
-from whispertune.model.formats.openai import AUDIO_STATES, Dims, Row, rows
-from whispertune.model.formats.transformers import complete_tokenizer
-from whispertune.model.generation import MAX_LENGTH, Generation
+from whispertune.model.formats.known_tokenizers import (
+    FIX_BESIDE,
+    default_generation,
+    generation_beside,
+    tokenizer_beside,
+)
+from whispertune.model.formats.openai import Dims, Row, check_dims, rows
 from whispertune.windows.features import FFT_SAMPLES
 
 MAGIC = 0x67676D6C  # "ggml"
@@ -42,7 +45,6 @@ FILES: Final = {  # none of float32: whisper.cpp loads it, and then ends the pro
     "q8_0": "ggml-model-q8_0.bin",
     "q5_0": "ggml-model-q5_0.bin",
 }
-QUANTIZATIONS = tuple(FILES)  # the first is the default
 CONV_BIASES = ("encoder.conv1.bias", "encoder.conv2.bias")
 ALWAYS_FLOAT32 = (*CONV_BIASES, "encoder.positional_embedding", "decoder.positional_embedding")
 ORDER = (  # the numbers at the start; the type of the file follows them
@@ -60,10 +62,10 @@ ORDER = (  # the numbers at the start; the type of the file follows them
 
 
 def write_ggml(contents: Contents, out: Path, quantization: str) -> None:
-    """Write the file that whisper.cpp loads into `out`.
+    """Write the file that whisper.cpp loads into `out`, in one of the precisions of FILES.
 
     Raises:
-        InputError: there is no such quantization, or whisper.cpp cannot load a model of this shape.
+        InputError: whisper.cpp cannot load a model of this shape.
     """
     dims = Dims.of(contents.shape)
     tokens = _check_writable(contents, dims, quantization)
@@ -82,8 +84,6 @@ def write_ggml(contents: Contents, out: Path, quantization: str) -> None:
 def _check_writable(contents: Contents, dims: Dims, quantization: str) -> list[bytes]:
     """The text tokens of a model that whisper.cpp can load so."""
     fix = "export it --to transformers or ct2"
-    if quantization not in FILES:
-        raise InputError(f"ggml files are not written in {quantization}", fix=f"one of {', '.join(QUANTIZATIONS)}")
     if dims.shape != contents.shape:
         raise InputError(
             "whisper.cpp knows no such model: its feed-forward layers are four times as wide as the others", fix=fix
@@ -148,19 +148,17 @@ def read_ggml(path: Path) -> Contents:
         reader = _Reader(np.memmap(path, dtype=np.uint8, mode="r"))
         dims, file_type = reader.header()
         _check_type(file_type, path)
-        tokens = reader.tokens(dims)
-        state = _state(reader.tensors(), dims, "float16" if file_type else "float32")
-        beside = path.with_name("tokenizer.json")
-        tokenizer = _beside(beside, tokens, dims) if beside.exists() else tokenizer_from(tokens, dims.n_vocab)
+        tokens, tensors = reader.tokens(dims), reader.tensors()
+        check_dims(dims, len(tensors), str(path))
+        state = _state(tensors, dims, "float16" if file_type else "float32")
+        tokenizer = _beside(path, tokens, dims) or tokenizer_from(tokens, dims.n_vocab)
     except (OSError, ValueError, struct.error) as error:
         raise ModelError(
             f"not a readable ggml file of a Whisper model ({error})",
             where=str(path),
             fix="download or convert it again",
         ) from error
-    settings = path.with_name("generation_config.json").exists()
-    generation = Generation.from_folder(path.parent) if settings else default_generation(tokenizer)
-    return Contents(state, dims.shape, tokenizer, generation)
+    return Contents(state, dims.shape, tokenizer, generation_beside(path) or default_generation(tokenizer))
 
 
 def _check_type(file_type: int, path: Path) -> None:
@@ -176,26 +174,21 @@ def _check_type(file_type: int, path: Path) -> None:
     )
 
 
-def _beside(path: Path, tokens: list[bytes], dims: Dims) -> bytes:
-    """The tokenizer.json beside a file, where it is the file's."""
-    from tokenizers import Tokenizer
-
-    fix = "put the model's there, or take it away to have the file's own"
+def _beside(path: Path, tokens: list[bytes], dims: Dims) -> bytes | None:
+    """The tokenizer.json beside a file, where it is the file's; None where there is none."""
+    content = tokenizer_beside(path, dims.n_vocab)
     try:
-        content = complete_tokenizer(path.read_bytes())
-        size = Tokenizer.from_str(content.decode()).get_vocab_size()
-        same = token_bytes(content) == tokens and size == dims.n_vocab
-    except Exception as error:  # the library has no exceptions of its own
-        raise ModelError("no readable tokenizer", where=str(path), fix=fix) from error
+        same = content is None or token_bytes(content) == tokens
+    except (ValueError, KeyError, TypeError):
+        same = False
     if not same:
-        raise ModelError("this tokenizer has other tokens than the ggml file beside it", where=str(path), fix=fix)
+        where = str(path.with_name("tokenizer.json"))
+        raise ModelError(f"this tokenizer has other tokens than {path.name}", where=where, fix=FIX_BESIDE)
     return content
 
 
 def _state(tensors: Mapping[str, _Tensor], dims: Dims, precision: str) -> dict[str, np.ndarray]:
     """The arrays under transformers' names, where the file holds all that its numbers say, and nothing else."""
-    if max(dims.n_audio_layer, dims.n_text_layer) > len(tensors):
-        raise ValueError("it states more layers than it has tensors")
     expected = {row.ours: row for row in rows(dims)}
     if others := sorted(tensors.keys() ^ expected.keys()):
         lacks = "lacks" if others[0] in expected else "has"
@@ -239,7 +232,8 @@ class _Reader:
             raise ValueError("it does not begin with 'ggml'")
         *numbers, file_type = self._numbers(1 + len(ORDER))
         dims = Dims(**dict(zip(ORDER, numbers, strict=True)))
-        _check_dims(dims)
+        if dims.n_vocab not in TEXT_TOKENS:
+            raise ValueError(f"no Whisper has {dims.n_vocab} tokens")
         filters = self._numbers(2)
         if filters != (dims.n_mels, FREQUENCIES):
             raise ValueError(f"its mel filters are {filters}, not {(dims.n_mels, FREQUENCIES)}")
@@ -295,14 +289,3 @@ class _Reader:
             raise ValueError("it ends too early")
         self.position += size
         return np.asarray(self.data[self.position - size : self.position])
-
-
-def _check_dims(dims: Dims) -> None:
-    """Raise ValueError where no Whisper that we could write has such numbers."""
-    if dims.n_vocab not in TEXT_TOKENS or (dims.n_audio_ctx, dims.n_text_ctx) != (AUDIO_STATES, MAX_LENGTH):
-        raise ValueError("its numbers of tokens, of all or in a window, are not Whisper's")
-    heads = (dims.n_audio_head, dims.n_text_head)
-    if min(dims.n_audio_state, dims.n_audio_layer, dims.n_text_layer, dims.n_mels, *heads) < 1:
-        raise ValueError("some of its numbers are below 1")
-    if dims.n_audio_state != dims.n_text_state or any(dims.n_audio_state % head for head in heads):
-        raise ValueError("its width is not one for encoder and decoder, or no multiple of its heads")

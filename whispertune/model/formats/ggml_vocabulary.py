@@ -2,6 +2,7 @@
 
     tokens = token_bytes(folder.tokenizer_json)     # [b"!", b'"', ...]: the text tokens by id
     tokenizer = tokenizer_from(tokens, 51865)       # tokenizer.json again, with merges and special tokens
+    pattern = left_out_pattern(folder.tokenizer_json, folder.generation.suppress)   # "(?:[\\x22\\x23]|...)"
 
 The ids are ranks: a token is what two of lower rank make, so the merges can be found again. The special tokens
 follow from the number of all tokens.
@@ -18,6 +19,7 @@ from whispertune.languages import LANGUAGE_NAMES
 from whispertune.model.formats.known_tokenizers import ENGLISH, MULTILINGUAL, MULTILINGUAL_V3
 from whispertune.model.formats.transformers import complete_tokenizer
 
+LEFT_OUT = "suppress_regex.txt"  # beside a model's file
 LONGEST_TOKEN_BYTES = 128  # that of Whisper's vocabularies: 64 of one sign
 TEXT_TOKENS = {ENGLISH: 50_256, MULTILINGUAL: 50_257, MULTILINGUAL_V3: 50_257}  # all tokens -> those before the end
 LANGUAGES = {ENGLISH: 99, MULTILINGUAL: 99, MULTILINGUAL_V3: 100}
@@ -44,14 +46,47 @@ def token_bytes(tokenizer_json: bytes) -> list[bytes]:
     """
     content = json.loads(tokenizer_json)
     ids: dict[str, int] = content["model"]["vocab"]
-    end = {entry["content"]: int(entry["id"]) for entry in content["added_tokens"]}[END]
+    added = {entry["content"]: int(entry["id"]) for entry in content["added_tokens"]}
+    end = added[END]
+    if not 0 <= end < len(ids.keys() | added.keys()):
+        raise ValueError(f"its {END} is token {end} of {len(ids.keys() | added.keys())}")
     tokens = [b""] * end
     for name, id_ in ids.items():
-        if id_ < end:
+        if 0 <= id_ < end:
             if unknown := set(name) - BYTES.keys():
                 raise ValueError(f"its token {id_} has {min(unknown)!r}, which is no byte")
             tokens[id_] = bytes(BYTES[sign] for sign in name)
     return tokens
+
+
+def left_out_pattern(tokenizer_json: bytes, suppress: Sequence[int]) -> str:
+    """What whisper.cpp can be told instead of a list of tokens: a regular expression of their texts; "" for none.
+
+    Tokens that are no text are left out, as whisper.cpp never writes them without times.
+    """
+    tokens = token_bytes(tokenizer_json)
+    texts = [tokens[token] for token in suppress if token < len(tokens)]
+    return matching_only(texts) if texts else ""
+
+
+def matching_only(texts: Sequence[bytes]) -> str:
+    """A regular expression that matches these byte strings, none of them empty, and nothing else.
+
+    It branches by bytes, as whisper.cpp tries it on each text of its vocabulary for every token that it writes.
+    """
+    after: dict[int, set[bytes]] = {}
+    for text in sorted(texts):
+        after.setdefault(text[0], set()).add(text[1:])
+    alone = [first for first, rests in after.items() if rests == {b""}]
+    branches = ["[" + "".join(map(_byte, alone)) + "]"] if alone else []
+    for first, rests in after.items():
+        if longer := rests - {b""}:
+            branches.append(_byte(first) + matching_only(sorted(longer)) + ("?" if b"" in rests else ""))
+    return f"(?:{'|'.join(branches)})"
+
+
+def _byte(value: int) -> str:
+    return f"\\x{value:02x}"
 
 
 def tokenizer_from(tokens: Sequence[bytes], n_vocab: int) -> bytes:

@@ -1,15 +1,17 @@
-"""OpenAI's three tokenizers by the number of their tokens, for files that carry weights and no whole tokenizer.
+"""Tokenizers and settings for files that carry weights alone: those that lie beside them, else OpenAI's.
 
-    tokenizer_for(51865)                            # tokenizer.json of the multilingual models, as bytes
+    tokenizer_beside(Path("mine.pt"), 51865)        # the tokenizer.json of the same folder, as bytes; None without
+    tokenizer_for(51865)                            # that of OpenAI's multilingual models
     default_generation(tokenizer_for(51865))        # what OpenAI's decoders leave out where nothing else is said
 
-They are made from those of the bundled models. large-v3 has Cantonese after the other languages, and every token
-that follows moved by one.
+OpenAI has three tokenizers, told apart by the number of their tokens, and they are made from those of the bundled
+models. large-v3 has Cantonese after the other languages, and every token that follows moved by one.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Final
 
 from whispertune.errors import ModelError
@@ -20,6 +22,7 @@ from whispertune.model.generation import Generation
 ENGLISH, MULTILINGUAL, MULTILINGUAL_V3 = 51_864, 51_865, 51_866  # tokens, timestamps included
 BUNDLES: Final = {ENGLISH: "whisper-tiny.en", MULTILINGUAL: "whisper-base", MULTILINGUAL_V3: "whisper-base"}
 LAST_LANGUAGE, CANTONESE = "<|su|>", "<|yue|>"
+FIX_BESIDE: Final = "put the model's there, or take it away"
 
 # What stands for sounds, speakers and notes rather than for speech; each is left out where it is one token.
 SIGNS: Final = [*'"#()*+/:;<=>@[\\]^_`{|}~「」『』']
@@ -38,6 +41,33 @@ NOT_TEXT: Final = (
     "<|nospeech|>",
     "<|nocaptions|>",  # another name of it
 )
+
+
+def tokenizer_beside(file: Path, n_vocab: int) -> bytes | None:
+    """The tokenizer.json beside a file of weights, complete; None where there is none.
+
+    Raises:
+        ModelError: it cannot be read, or is that of a model with more or fewer tokens.
+    """
+    from tokenizers import Tokenizer
+
+    path = file.with_name("tokenizer.json")
+    if not path.is_file():
+        return None
+    try:
+        content = complete_tokenizer(path.read_bytes())
+        tokens = Tokenizer.from_str(content.decode()).get_vocab_size()
+    except Exception as error:  # the library has no exceptions of its own
+        raise ModelError("no readable tokenizer", where=str(path), fix=FIX_BESIDE) from error
+    if tokens != n_vocab:
+        raise ModelError(f"{tokens} tokens for a model with {n_vocab}", where=str(path), fix=FIX_BESIDE)
+    return content
+
+
+def generation_beside(file: Path) -> Generation | None:
+    """What the generation_config.json beside a file of weights says; None where there is none."""
+    there = file.with_name("generation_config.json").is_file()
+    return Generation.from_folder(file.parent) if there else None
 
 
 def tokenizer_for(n_vocab: int) -> bytes:

@@ -23,7 +23,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from whispertune.errors import InputError, ModelError
+from whispertune.errors import InputError
 from whispertune.model.formats.contents import Contents
 from whispertune.model.formats.transformers import config_for
 from whispertune.windows.tokens import Vocabulary
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from whispertune.model.formats.onnx_modules import Weights
 
-QUANTIZATIONS = ("float32", "float16", "int8")
 OPSET = 18  # the oldest that torch's exporter writes without converting
 LARGEST_BYTES = 1_900_000_000  # of one file; protobuf ends at 2 GiB. The weights of larger ones lie beside them
 PAST = tuple(f"{of}.{what}" for of in ("decoder", "encoder") for what in ("key", "value"))  # of each layer
@@ -56,13 +55,11 @@ class Graph:
 
 
 def write_onnx(contents: Contents, out: Path, quantization: str) -> None:
-    """Write the three graphs and config.json.
+    """Write the three graphs and config.json, in float32, float16 or int8.
 
     Raises:
         InputError: onnxscript is not installed.
     """
-    if quantization not in QUANTIZATIONS:
-        raise ModelError(f"unknown quantization {quantization!r}", fix=f"one of {', '.join(QUANTIZATIONS)}")
     _check_installed("onnxscript")
     for graph_of in (_encoder, _first_step, _next_step):  # one after the other: memory holds the weights of one
         file, model = _exported(graph_of(contents, quantization))
@@ -138,7 +135,7 @@ def _weights(contents: Contents, part: str, quantization: str) -> Weights:
 
     from whispertune.model.formats.onnx_modules import Weights
 
-    floats = torch.float32 if quantization == "float32" else torch.float16
+    floats = {"float32": torch.float32, "float16": torch.float16, "int8": torch.float16}[quantization]
     return Weights(contents.state, part, floats, in_bytes=quantization == "int8")
 
 

@@ -22,17 +22,22 @@ from zipfile import ZIP_STORED, ZipFile
 import numpy as np
 
 from whispertune.errors import InputError, ModelError
-from whispertune.model.formats.contents import Contents
-from whispertune.model.formats.known_tokenizers import BUNDLES, default_generation, tokenizer_for
-from whispertune.model.formats.transformers import Shape, complete_tokenizer
-from whispertune.model.generation import MAX_LENGTH, Generation
+from whispertune.model.formats.contents import FLOATS, Contents
+from whispertune.model.formats.known_tokenizers import (
+    BUNDLES,
+    default_generation,
+    generation_beside,
+    tokenizer_beside,
+    tokenizer_for,
+)
+from whispertune.model.formats.shapes import POSITIONS, check_shape, expected_shapes
+from whispertune.model.formats.transformers import Shape
 
 if TYPE_CHECKING:
     import torch
 
 FILE = "model.pt"
-AUDIO_STATES = 1500  # what the encoder makes of 30 s
-QUANTIZATIONS = ("float16", "float32")
+FIX = "download or export it again"
 LARGEST_LIST_BYTES = 1 << 24  # a list of the tensors of large-v3 takes about 100 kB
 
 # What the pickle of a checkpoint refers to; of what torch allows beyond it some takes memory as it likes.
@@ -45,49 +50,39 @@ NAMES_IN_PICKLES = {
     "torch BFloat16Storage",
 }
 
-# OpenAI's name, transformers' name, shape in the words of `Dims.lengths`.
+# OpenAI's name, transformers' name.
 TOP = """
-    encoder.conv1.weight            model.encoder.conv1.weight              width,mels,3
-    encoder.conv1.bias              model.encoder.conv1.bias                width
-    encoder.conv2.weight            model.encoder.conv2.weight              width,width,3
-    encoder.conv2.bias              model.encoder.conv2.bias                width
-    encoder.positional_embedding    model.encoder.embed_positions.weight    states,width
-    encoder.ln_post.weight          model.encoder.layer_norm.weight         width
-    encoder.ln_post.bias            model.encoder.layer_norm.bias           width
-    decoder.token_embedding.weight  model.decoder.embed_tokens.weight       tokens,width
-    decoder.positional_embedding    model.decoder.embed_positions.weight    positions,width
-    decoder.ln.weight               model.decoder.layer_norm.weight         width
-    decoder.ln.bias                 model.decoder.layer_norm.bias           width
+    encoder.conv1.weight            model.encoder.conv1.weight
+    encoder.conv1.bias              model.encoder.conv1.bias
+    encoder.conv2.weight            model.encoder.conv2.weight
+    encoder.conv2.bias              model.encoder.conv2.bias
+    encoder.positional_embedding    model.encoder.embed_positions.weight
+    encoder.ln_post.weight          model.encoder.layer_norm.weight
+    encoder.ln_post.bias            model.encoder.layer_norm.bias
+    decoder.token_embedding.weight  model.decoder.embed_tokens.weight
+    decoder.positional_embedding    model.decoder.embed_positions.weight
+    decoder.ln.weight               model.decoder.layer_norm.weight
+    decoder.ln.bias                 model.decoder.layer_norm.bias
 """
 SELF_ATTENTION = """
-    attn.query.weight               self_attn.q_proj.weight                 width,width
-    attn.query.bias                 self_attn.q_proj.bias                   width
-    attn.key.weight                 self_attn.k_proj.weight                 width,width
-    attn.value.weight               self_attn.v_proj.weight                 width,width
-    attn.value.bias                 self_attn.v_proj.bias                   width
-    attn.out.weight                 self_attn.out_proj.weight               width,width
-    attn.out.bias                   self_attn.out_proj.bias                 width
-    attn_ln.weight                  self_attn_layer_norm.weight             width
-    attn_ln.bias                    self_attn_layer_norm.bias               width
+    attn.query.weight               self_attn.q_proj.weight
+    attn.query.bias                 self_attn.q_proj.bias
+    attn.key.weight                 self_attn.k_proj.weight
+    attn.value.weight               self_attn.v_proj.weight
+    attn.value.bias                 self_attn.v_proj.bias
+    attn.out.weight                 self_attn.out_proj.weight
+    attn.out.bias                   self_attn.out_proj.bias
+    attn_ln.weight                  self_attn_layer_norm.weight
+    attn_ln.bias                    self_attn_layer_norm.bias
 """
-CROSS_ATTENTION = """
-    cross_attn.query.weight         encoder_attn.q_proj.weight              width,width
-    cross_attn.query.bias           encoder_attn.q_proj.bias                width
-    cross_attn.key.weight           encoder_attn.k_proj.weight              width,width
-    cross_attn.value.weight         encoder_attn.v_proj.weight              width,width
-    cross_attn.value.bias           encoder_attn.v_proj.bias                width
-    cross_attn.out.weight           encoder_attn.out_proj.weight            width,width
-    cross_attn.out.bias             encoder_attn.out_proj.bias              width
-    cross_attn_ln.weight            encoder_attn_layer_norm.weight          width
-    cross_attn_ln.bias              encoder_attn_layer_norm.bias            width
-"""
+CROSS_ATTENTION = SELF_ATTENTION.replace("attn", "cross_attn").replace("self_cross_attn", "encoder_attn")
 FEED_FORWARD = """
-    mlp.0.weight                    fc1.weight                              hidden,width
-    mlp.0.bias                      fc1.bias                                hidden
-    mlp.2.weight                    fc2.weight                              width,hidden
-    mlp.2.bias                      fc2.bias                                width
-    mlp_ln.weight                   final_layer_norm.weight                 width
-    mlp_ln.bias                     final_layer_norm.bias                   width
+    mlp.0.weight                    fc1.weight
+    mlp.0.bias                      fc1.bias
+    mlp.2.weight                    fc2.weight
+    mlp.2.bias                      fc2.bias
+    mlp_ln.weight                   final_layer_norm.weight
+    mlp_ln.bias                     final_layer_norm.bias
 """
 LAYERS = {"encoder": SELF_ATTENTION + FEED_FORWARD, "decoder": SELF_ATTENTION + CROSS_ATTENTION + FEED_FORWARD}
 
@@ -112,29 +107,16 @@ class Dims:
         """Those of a shape that the format can say."""
         return cls(
             n_mels=shape.n_mels,
-            n_audio_ctx=AUDIO_STATES,
+            n_audio_ctx=POSITIONS["encoder"],
             n_audio_state=shape.width,
             n_audio_head=shape.encoder_heads,
             n_audio_layer=shape.encoder_layers,
             n_vocab=shape.vocabulary,
-            n_text_ctx=MAX_LENGTH,
+            n_text_ctx=POSITIONS["decoder"],
             n_text_state=shape.width,
             n_text_head=shape.decoder_heads,
             n_text_layer=shape.decoder_layers,
         )
-
-    @property
-    def lengths(self) -> dict[str, int]:
-        """What the words of the tables mean."""
-        return {
-            "mels": self.n_mels,
-            "width": self.n_audio_state,
-            "hidden": 4 * self.n_audio_state,
-            "states": self.n_audio_ctx,
-            "tokens": self.n_vocab,
-            "positions": self.n_text_ctx,
-            "3": 3,
-        }
 
     @property
     def shape(self) -> Shape:
@@ -163,34 +145,45 @@ class Row:
 
 def rows(dims: Dims) -> Iterator[Row]:
     """All tensors of a checkpoint with these numbers."""
-    yield from _table(TOP, dims, "", "")
+    shapes = expected_shapes(dims.shape)
+    for ours, theirs in _names(dims):
+        yield Row(ours, theirs, shapes[theirs])
+
+
+def _names(dims: Dims) -> Iterator[tuple[str, str]]:
+    yield from _pairs(TOP)
     for part, layers in (("encoder", dims.n_audio_layer), ("decoder", dims.n_text_layer)):
         for layer in range(layers):
-            yield from _table(LAYERS[part], dims, f"{part}.blocks.{layer}.", f"model.{part}.layers.{layer}.")
+            for ours, theirs in _pairs(LAYERS[part]):
+                yield f"{part}.blocks.{layer}.{ours}", f"model.{part}.layers.{layer}.{theirs}"
 
 
-def _table(table: str, dims: Dims, ours: str, theirs: str) -> Iterator[Row]:
-    lengths = dims.lengths
+def _pairs(table: str) -> Iterator[tuple[str, str]]:
     words = table.split()
-    for mine, other, shape in zip(words[::3], words[1::3], words[2::3], strict=True):
-        yield Row(ours + mine, theirs + other, tuple(lengths[length] for length in shape.split(",")))
+    return zip(words[::2], words[1::2], strict=True)
+
+
+def check_dims(dims: Dims, tensors: int, where: str) -> None:
+    """Raise ModelError where no Whisper of so many tensors can have these numbers."""
+    if Dims.of(dims.shape) != dims:
+        windows = f"windows of {POSITIONS['encoder']} states and {POSITIONS['decoder']} tokens"
+        raise ModelError(f"its numbers are no Whisper's, which has {windows}, and one width", where=where, fix=FIX)
+    check_shape(dims.shape, tensors, where)
 
 
 def write_openai(contents: Contents, out: Path, quantization: str) -> None:
-    """Write `out/model.pt`.
+    """Write `out/model.pt`, in float16 or float32.
 
     Raises:
-        InputError: openai-whisper has no such precision, or cannot load a model of this shape.
+        InputError: openai-whisper cannot load a model of this shape.
     """
     import torch
 
-    if quantization not in QUANTIZATIONS:
-        raise InputError(f"OpenAI's checkpoints are not written in {quantization}", fix=" or ".join(QUANTIZATIONS))
     dims = Dims.of(contents.shape)
     _check_writable(dims, contents.shape)
     # What is stored so already is not copied: torch.save reads it where it lies.
     state = {
-        row.ours: torch.from_numpy(np.require(contents.state[row.theirs], quantization, ["C", "W"]))
+        row.ours: torch.from_numpy(np.require(contents.state[row.theirs], FLOATS[quantization], ["C", "W"]))
         for row in rows(dims)
     }
     torch.save({"dims": asdict(dims), "model_state_dict": state}, out / FILE)
@@ -221,14 +214,13 @@ def read_openai(path: Path) -> Contents:
     try:
         dims, tensors = _load(path)
         state = {row.theirs: _array(row, tensors) for row in rows(dims)}
+    except ModelError:
+        raise
     except Exception as error:  # what unpickles damaged bytes raises whatever Python has
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(
-            f"not a readable OpenAI checkpoint ({reason[0]})", where=str(path), fix="download or export it again"
-        ) from error
-    tokenizer = _tokenizer(path, dims.n_vocab)
-    settings = path.with_name("generation_config.json").exists()
-    generation = Generation.from_folder(path.parent) if settings else default_generation(tokenizer)
+        raise ModelError(f"not a readable OpenAI checkpoint ({reason[0]})", where=str(path), fix=FIX) from error
+    tokenizer = tokenizer_beside(path, dims.n_vocab) or _openais_tokenizer(path, dims.n_vocab)
+    generation = generation_beside(path) or default_generation(tokenizer)
     return Contents(state, dims.shape, tokenizer, generation)
 
 
@@ -246,7 +238,8 @@ def _load(path: Path) -> tuple[Dims, Mapping[str, torch.Tensor]]:
     stored = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors.values()}
     if Counter(stored.values()) - records:
         raise ValueError("it lists tensors of other sizes than it holds")
-    dims = _dims(checkpoint["dims"], len(tensors))
+    dims = _dims(checkpoint["dims"])
+    check_dims(dims, len(tensors), str(path))
     expected = {row.ours for row in rows(dims)}
     if unknown := sorted(tensors.keys() - expected):
         raise ValueError(f"it has {unknown[0]}, which no Whisper of its dims has")
@@ -273,23 +266,11 @@ def _checked_records(path: Path) -> Counter[int]:
     return Counter(each.file_size for each in records)
 
 
-def _dims(values: object, tensors: int) -> Dims:
-    """The ten numbers, where they can belong together and to so many tensors."""
+def _dims(values: object) -> Dims:
     names = [field.name for field in fields(Dims)]
     if not isinstance(values, dict) or sorted(values) != sorted(names):
         raise ValueError(f"its dims are not {', '.join(names)}")
-    if not all(type(value) is int and value > 0 for value in values.values()):
-        raise ValueError("its dims are not ten numbers above zero")
-    dims = Dims(**values)
-    if (dims.n_audio_ctx, dims.n_text_ctx) != (AUDIO_STATES, MAX_LENGTH):
-        raise ValueError(f"its windows are not {AUDIO_STATES} states and {MAX_LENGTH} tokens long")
-    if dims.n_audio_state != dims.n_text_state:
-        raise ValueError("its encoder and decoder are not of one width")
-    if dims.n_audio_state % dims.n_audio_head or dims.n_text_state % dims.n_text_head:
-        raise ValueError("its width is no multiple of its heads")
-    if max(dims.n_audio_layer, dims.n_text_layer) > tensors:
-        raise ValueError("its dims state more layers than it has tensors")
-    return dims
+    return Dims(**values)
 
 
 def _array(row: Row, tensors: Mapping[str, torch.Tensor]) -> np.ndarray:
@@ -306,25 +287,8 @@ def _array(row: Row, tensors: Mapping[str, torch.Tensor]) -> np.ndarray:
     return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
 
 
-def _tokenizer(path: Path, n_vocab: int) -> bytes:
-    """The whole tokenizer.json of a checkpoint, which has as many tokens as the weights."""
-    from tokenizers import Tokenizer
-
-    beside = path.with_name("tokenizer.json")
-    if not beside.exists():
-        try:
-            return tokenizer_for(n_vocab)
-        except ModelError as error:
-            raise ModelError(error.what, where=str(path), fix=error.fix) from error
+def _openais_tokenizer(path: Path, n_vocab: int) -> bytes:
     try:
-        content = complete_tokenizer(beside.read_bytes())
-        tokens = Tokenizer.from_str(content.decode()).get_vocab_size()
-    except Exception as error:  # the library has no exceptions of its own
-        raise ModelError("no readable tokenizer", where=str(beside), fix="put the model's there") from error
-    if tokens != n_vocab:
-        raise ModelError(
-            f"this tokenizer has {tokens} tokens, and {path.name} {n_vocab}",
-            where=str(beside),
-            fix="put the model's there, or take it away to have OpenAI's",
-        )
-    return content
+        return tokenizer_for(n_vocab)
+    except ModelError as error:
+        raise ModelError(error.what, where=str(path), fix=error.fix) from error

@@ -76,7 +76,7 @@ def check_state(state: Mapping[str, np.ndarray], shape: Shape, where: str) -> No
 
 def check_sizes(found: Mapping[str, tuple[int, ...]], shape: Shape, where: str) -> None:
     """Raise ModelError where the weights, of which only the shapes are known yet, are not all those of this shape."""
-    _check_shape(shape, len(found), where)
+    check_shape(shape, len(found), where)
     expected = expected_shapes(shape)
     if missing := sorted(expected.keys() - found.keys()):
         raise _damaged(f"{len(missing)} of its weights are missing, {', '.join(missing[:TOLD])} first", where)
@@ -85,8 +85,8 @@ def check_sizes(found: Mapping[str, tuple[int, ...]], shape: Shape, where: str) 
             raise _damaged(f"{name} has the shape {tuple(found[name])} where {size} is expected", where)
 
 
-def _check_shape(shape: Shape, weights: int, where: str) -> None:
-    """Before as many names are made as the numbers of layers say."""
+def check_shape(shape: Shape, weights: int, where: str) -> None:
+    """Raise ModelError where no Whisper of so many weights has this shape; before a name is made for each of them."""
     for each in fields(shape):
         value = getattr(shape, each.name)
         if type(value) is not int or value < 1:

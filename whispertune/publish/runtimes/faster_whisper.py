@@ -6,12 +6,14 @@ heard = open_faster_whisper(Path("deployed")).hear(clip)
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from whispertune.decode.engines import suppressed_tokens
 from whispertune.model.generation import Generation
-from whispertune.publish.runtimes.heard import Clip, Heard, on_a_window, version_of
+from whispertune.publish.runtimes.heard import Clip, Heard, Package, on_a_window
 from whispertune.windows.tokens import Vocabulary
+
+PACKAGE: Final = Package("faster-whisper", "faster_whisper")
 
 
 class FasterWhisper:
@@ -20,7 +22,7 @@ class FasterWhisper:
     def __init__(self, folder: Path) -> None:
         from faster_whisper import WhisperModel
 
-        self.name = version_of("faster-whisper")
+        self.name = PACKAGE.name
         self.vocabulary = Vocabulary.from_file(folder / "tokenizer.json")
         self.suppress = suppressed_tokens(self.vocabulary, Generation.from_folder(folder))
         self.whisper: Any = WhisperModel(str(folder), device="auto")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
 
+from whispertune.errors import InputError
 from whispertune.windows.features import WINDOW_SAMPLES
 
 
@@ -45,11 +47,29 @@ class Runtime(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Package:
+    """What has to be installed for a runtime."""
+
+    distribution: str
+    module: str
+    extra: str | None = None  # of Whispertune's that it comes with; None: it always does
+
+    @property
+    def name(self) -> str:
+        """With its version: "transformers 5.23.0"."""
+        return f"{self.distribution} {version(self.distribution)}"
+
+    def check(self) -> None:
+        """Raise InputError where it is not installed."""
+        if find_spec(self.module) is None:
+            install = f"whispertune[{self.extra}]" if self.extra else self.distribution
+            raise InputError(
+                f"{self.distribution}, which verifies such exports, is not installed",
+                fix=f"pip install '{install}', or --no-verify",
+            )
+
+
 def on_a_window(samples: np.ndarray) -> np.ndarray:
     """A clip with silence after it, as the source of an export is given it too: (480_000,)."""
     return np.pad(samples[:WINDOW_SAMPLES], (0, max(0, WINDOW_SAMPLES - len(samples))))
-
-
-def version_of(distribution: str) -> str:
-    """What is installed under a name, with its version: "transformers 5.23.0"."""
-    return f"{distribution} {version(distribution)}"

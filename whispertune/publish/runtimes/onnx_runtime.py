@@ -5,25 +5,26 @@ heard = open_onnx(Path("deployed")).hear(clip)
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from whispertune.decode.engines import MAX_NEW_TOKENS, suppressed_tokens
-from whispertune.errors import InputError, ModelError
+from whispertune.errors import ModelError
 from whispertune.model.generation import Generation
-from whispertune.publish.runtimes.heard import Clip, Heard, on_a_window, version_of
+from whispertune.publish.runtimes.heard import Clip, Heard, Package, on_a_window
 from whispertune.windows.features import log_mel
 from whispertune.windows.tokens import Vocabulary
+
+PACKAGE: Final = Package("onnxruntime", "onnxruntime", "onnx")
 
 
 class OnnxRuntime:
     """The three graphs of a folder, on the CPU."""
 
     def __init__(self, folder: Path) -> None:
-        self.name = version_of("onnxruntime")
+        self.name = PACKAGE.name
         self.vocabulary = Vocabulary.from_file(folder / "tokenizer.json")
         generation = Generation.from_folder(folder)
         self.suppress = suppressed_tokens(self.vocabulary, generation)
@@ -91,9 +92,5 @@ def open_onnx(folder: Path) -> OnnxRuntime:
     Raises:
         InputError: ONNX Runtime is not installed.
     """
-    if find_spec("onnxruntime") is None:
-        raise InputError(
-            "verifying ONNX needs onnxruntime, not installed here",
-            fix="pip install 'whispertune[onnx]', or --no-verify",
-        )
+    PACKAGE.check()
     return OnnxRuntime(folder)

@@ -6,13 +6,15 @@ heard = open_openai(Path("deployed")).hear(clip)   # deployed/model.pt
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from whispertune.decode.engines import best_device, suppressed_tokens
-from whispertune.errors import InputError
 from whispertune.model.formats.openai import FILE
 from whispertune.model.generation import Generation
-from whispertune.publish.runtimes.heard import Clip, Heard, version_of
+from whispertune.publish.runtimes.heard import Clip, Heard, Package
 from whispertune.windows.tokens import Vocabulary
+
+PACKAGE: Final = Package("openai-whisper", "whisper", "openai")
 
 
 class OpenaiWhisper:
@@ -25,7 +27,7 @@ class OpenaiWhisper:
     def __init__(self, folder: Path) -> None:
         import whisper
 
-        self.name = version_of("openai-whisper")
+        self.name = PACKAGE.name
         self.vocabulary = Vocabulary.from_file(folder / "tokenizer.json")
         generation = Generation.from_folder(folder)
         self.suppress = suppressed_tokens(self.vocabulary, generation)
@@ -56,10 +58,5 @@ def open_openai(folder: Path) -> OpenaiWhisper:
     Raises:
         InputError: openai-whisper is not installed.
     """
-    try:
-        return OpenaiWhisper(folder)
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"openai-whisper, which verifies such an export, is not installed ({error.name} is missing)",
-            fix="pip install 'whispertune[openai]', or --no-verify",
-        ) from error
+    PACKAGE.check()
+    return OpenaiWhisper(folder)

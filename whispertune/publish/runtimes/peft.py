@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Final
 
 from whispertune.decode.engines import LiveModel, TransformersEngine, best_device
-from whispertune.model.formats.adapter import base_name
 from whispertune.model.generation import Generation
-from whispertune.model.load import ModelFolder, find_model
-from whispertune.publish.runtimes.heard import version_of
+from whispertune.model.load import ModelFolder
+from whispertune.publish.runtimes.heard import Package
 from whispertune.publish.runtimes.transformers import Transformers
 from whispertune.windows.tokens import Vocabulary
+
+PACKAGE: Final = Package("peft", "peft")
 
 
 class Peft(Transformers):
@@ -30,15 +32,10 @@ class Peft(Transformers):
         vocabulary = Vocabulary.from_file(folder / "tokenizer.json")
         tokenizer_json = (folder / "tokenizer.json").read_bytes()
         live = LiveModel(model, base.shape, vocabulary, tokenizer_json, Generation.from_folder(folder))
-        self.name = version_of("peft")
+        self.name = PACKAGE.name
         self.engine = TransformersEngine(live)
 
 
-def open_peft(folder: Path, base: ModelFolder | None = None) -> Peft:
-    """An adapter in peft.
-
-    Args:
-        folder: of the adapter, with a tokenizer and generation settings.
-        base: the model that it stands beside; where it is not given, what the adapter names.
-    """
-    return Peft(folder, base or find_model(base_name(folder)))
+def open_peft(folder: Path, base: ModelFolder) -> Peft:
+    """An adapter, its tokenizer and its generation settings, beside the model that it was trained from."""
+    return Peft(folder, base)

@@ -6,11 +6,14 @@ heard = open_transformers(Path("deployed")).hear(clip)
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from whispertune.decode.engines import TransformersEngine, best_device, load_live
 from whispertune.model.load import ModelFolder
-from whispertune.publish.runtimes.heard import Clip, Heard, on_a_window, version_of
+from whispertune.publish.runtimes.heard import Clip, Heard, Package, on_a_window
 from whispertune.windows.features import log_mel
+
+PACKAGE: Final = Package("transformers", "transformers")
 
 
 class Transformers:
@@ -19,7 +22,7 @@ class Transformers:
     def __init__(self, folder: ModelFolder) -> None:
         live = load_live(folder)
         live.model.to(best_device())
-        self.name = version_of("transformers")
+        self.name = PACKAGE.name
         self.engine = TransformersEngine(live)
 
     def hear(self, clip: Clip) -> Heard:

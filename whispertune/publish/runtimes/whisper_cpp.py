@@ -2,8 +2,8 @@
 
 heard = open_whisper_cpp(Path("deployed")).hear(clip)
 
-What it cannot be told: a list of tokens to leave out, which it gets as a regular expression that matches their texts
-and no others; tokens that must not come first other than both the space and the end; more than 220 tokens of text.
+What it cannot be told: a list of tokens to leave out, which it gets as the regular expression beside the file; tokens
+that must not come first other than both the space and the end; more than 220 tokens of text.
 Its flash attention, on by default, hears 36 states behind the 1,500 that there are, and so writes other words where
 it is unsure: it is off here (`whisper-cli -nfa`). Left to itself it also leaves nothing out (`-sns` does, nearly as
 OpenAI's list) and tries again at higher temperatures.
@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from whispertune.errors import InputError, ModelError, VerificationError
+from whispertune.errors import ModelError, VerificationError
 from whispertune.model.formats.ggml import FILES
-from whispertune.model.formats.ggml_vocabulary import token_bytes
+from whispertune.model.formats.ggml_vocabulary import LEFT_OUT
 from whispertune.model.generation import Generation
-from whispertune.publish.runtimes.heard import Clip, Heard, on_a_window, version_of
+from whispertune.publish.runtimes.heard import Clip, Heard, Package, on_a_window
 from whispertune.windows.tokens import Vocabulary
 
+PACKAGE: Final = Package("pywhispercpp", "_pywhispercpp", "ggml")
 ERROR = 4  # ggml's level of messages
 
 
@@ -32,7 +33,7 @@ class WhisperCpp:
     """A ggml file as whisper.cpp loads it, on all cores."""
 
     def __init__(self, folder: Path, cpp: Any) -> None:
-        self.name = version_of("pywhispercpp")
+        self.name = PACKAGE.name
         self.cpp = cpp
         self.vocabulary = Vocabulary.from_file(folder / "tokenizer.json")
         self.params = _params(cpp, folder, self.vocabulary)
@@ -71,13 +72,9 @@ def open_whisper_cpp(folder: Path) -> WhisperCpp:
         InputError: pywhispercpp is not installed.
         ModelError: the file is not there or cannot be loaded.
     """
-    try:
-        import _pywhispercpp as cpp  # pywhispercpp's Model has no tokens
-    except ImportError as error:
-        raise InputError(
-            "whisper.cpp, which would check the export, is not installed",
-            fix="pip install 'whispertune[ggml]', or --no-verify",
-        ) from error
+    PACKAGE.check()
+    import _pywhispercpp as cpp  # pywhispercpp's Model has no tokens
+
     return WhisperCpp(folder, cpp)
 
 
@@ -101,30 +98,9 @@ def _params(cpp: Any, folder: Path, vocabulary: Vocabulary) -> Any:
     params.suppress_blank = {vocabulary.end, *vocabulary.tokenizer.encode(" ", add_special_tokens=False).ids} <= {
         *generation.begin_suppress
     }
-    tokens = token_bytes((folder / "tokenizer.json").read_bytes())
-    if left_out := [tokens[token] for token in generation.suppress if token < vocabulary.end]:
-        params.suppress_regex = only(left_out)  # what is not text is never written without times
+    if left_out := (folder / LEFT_OUT).read_text(encoding="ascii"):
+        params.suppress_regex = left_out
     return params
-
-
-def only(texts: Sequence[bytes]) -> str:
-    """A regular expression that matches these byte strings, none of them empty, and nothing else.
-
-    It branches by bytes, as whisper.cpp tries it on each text of its vocabulary for every token that it writes.
-    """
-    after: dict[int, set[bytes]] = {}
-    for text in sorted(texts):
-        after.setdefault(text[0], set()).add(text[1:])
-    alone = [first for first, rests in after.items() if rests == {b""}]
-    branches = ["[" + "".join(map(_byte, alone)) + "]"] if alone else []
-    for first, rests in after.items():
-        if longer := rests - {b""}:
-            branches.append(_byte(first) + only(sorted(longer)) + ("?" if b"" in rests else ""))
-    return f"(?:{'|'.join(branches)})"
-
-
-def _byte(value: int) -> str:
-    return f"\\x{value:02x}"
 
 
 @contextmanager

@@ -10,7 +10,6 @@ with saver.room("metrics.jsonl"):                             # whatever else is
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from whispertune.errors import TrainingError
-from whispertune.files import sync
+from whispertune.files import FULL, disk_trouble, sync
 from whispertune.train.keeping.checkpoint import Progress, save_checkpoint
 from whispertune.train.keeping.placing import publish
 from whispertune.train.run import Run
@@ -26,7 +25,6 @@ from whispertune.train.run import Run
 if TYPE_CHECKING:
     import torch
 
-FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 GIGABYTE: Final = 1e9
 
 
@@ -134,15 +132,6 @@ class Saver:
         if not steps:
             return "there is no checkpoint yet"
         return f"the checkpoint of step {int(steps[-1].name.removeprefix('step-'))} is kept"
-
-
-def disk_trouble(error: Exception) -> int | None:
-    """The number of an error of the disk; safetensors hides it in its text."""
-    if isinstance(error, OSError):
-        return error.errno or errno.EIO
-    if type(error).__name__ == "SafetensorError" and "os error" in str(error):
-        return next((number for number in FULL if f"os error {number})" in str(error)), errno.EIO)
-    return None
 
 
 def _size(folder: Path) -> int:

@@ -24,8 +24,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from whispertune.files import sync
-from whispertune.train.keeping.saving import disk_trouble
+from whispertune.files import disk_trouble, sync
 
 UPDATES = "updates"  # the key of a moving average's count, beside the names of parameters
 

@@ -76,7 +76,7 @@ class DevSet:
         self.saver = Saver(run, recipe.checkpoints.keep, recipe.checkpoints.full_disk, tell.say)
         self.split, self.reported = splits.reporting
         self.subset = Subset(splits.dev.segments, recipe.evaluation.subset, recipe.seed)
-        self.generation = tuned_generation(folder, splits.sample)
+        self.generation = tuned_generation(folder.generation, folder.vocabulary, splits.sample)
         if splits.streams and not recipe.language:  # other languages may come later
             self.generation = self.generation.speaking(None, self.generation.task)
         self.engine_kind: str = recipe.evaluation.engine

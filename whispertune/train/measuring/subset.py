@@ -1,6 +1,6 @@
 """Which rows of dev are decoded while training: always the same, and no more than the time allows.
 
-subset = Subset(splits.dev.segments, asked=None, share=0.15, seed=0)
+subset = Subset(splits.dev.segments, asked=None, seed=0)
 count = affordable(0.15, part_s=60.0, besides_s=2.0, row_s=0.2)      # of rows, in each evaluation
 subset.first(count)
 """
@@ -37,12 +37,12 @@ def affordable(share: float, *, part_s: float, besides_s: float, row_s: float) -
     """How many rows an evaluation may have, so that evaluations take at most a share of the time of a run.
 
     Args:
-        share: of evaluations and training together.
+        share: of evaluations and training together; below 1.
         part_s: seconds of training before each evaluation.
         besides_s: seconds that one takes however many rows it has.
         row_s: seconds that a row takes in it.
     """
-    budget = part_s * share / (1 - share) if share < 1 else float("inf")
+    budget = part_s * share / (1 - share)
     return max(LEAST_ROWS, int(min(max(0.0, budget - besides_s) / max(row_s, 1e-9), 1e9)))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser import ARGUMENTS, chromium
+from tests.browser import chromium
 from whispertune.model.bundled import bundled_files
 from whispertune.model.load import ModelFolder
 from whispertune.publish.space import write_space
@@ -49,26 +48,31 @@ def address(tmp_path_factory: pytest.TempPathFactory, tiny_en: ModelFolder) -> I
             [sys.executable, "app.py"], cwd=space, env=os.environ | settings, stdout=told, stderr=subprocess.STDOUT
         )
     try:
-        while "Running on local URL" not in log.read_text():
-            assert app.poll() is None, log.read_text()
-            time.sleep(0.2)
+        _wait_for(app, port, log)
         yield f"http://127.0.0.1:{port}"
     finally:
         app.terminate()
         app.wait()
 
 
+def _wait_for(app: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Until it listens; it is given up where it ends, or after the limit."""
+    give_up = time.monotonic() + LIMIT_MS / 1000
+    while time.monotonic() < give_up:
+        assert app.poll() is None, log.read_text()
+        with socket.socket() as asking:
+            if asking.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    pytest.fail(f"the Space does not listen: {log.read_text()}")
+
+
 @pytest.fixture(scope="module")
 def browser(speech: Path) -> Iterator[Any]:
     """A browser whose microphone hears the sentence, again and again."""
     fake = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-    with chromium() as plain:
-        running = plain.browser_type.launch(
-            executable_path=shutil.which("chromium"),
-            args=[*ARGUMENTS, *fake, f"--use-file-for-fake-audio-capture={speech}"],
-        )
+    with chromium(*fake, f"--use-file-for-fake-audio-capture={speech}") as running:
         yield running
-        running.close()
 
 
 @pytest.fixture

@@ -1,0 +1,51 @@
+"""Clips that an export cannot be verified on are counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from whispertune.data.segments import Segment
+from whispertune.model.load import ModelFolder
+from whispertune.publish.comparison import Reference
+from whispertune.publish.export import ExportReport, export
+from whispertune.publish.exported import Exported, parse_formats
+from whispertune.publish.runtimes.transformers import Transformers
+
+
+def clips(folder: Path, *, broken: bool) -> list[Segment]:
+    """Three, one of which breaks off."""
+    found = []
+    for number in range(3):
+        path = folder / f"{number}.flac"
+        soundfile.write(path, np.random.default_rng(number).normal(0, 0.1, 32_000), 16_000)
+        found.append(Segment(str(number), path, 0.0, 2.0, "some words", "en"))
+    if broken:
+        content = path.read_bytes()
+        path.write_bytes(content[:200] + bytes(len(content) - 200))
+    return found
+
+
+def verified(tiny: ModelFolder, segments: list[Segment], out: Path) -> ExportReport:
+    return export(tiny, "transformers", out, reference=Reference(lambda: Transformers(tiny), segments))
+
+
+def test_a_clip_that_breaks_off_is_counted(tiny: ModelFolder, tmp_path: Path) -> None:
+    report = verified(tiny, clips(tmp_path, broken=True), tmp_path / "out")
+    told = report.as_json()
+    assert (told["clips"], told["clips_unreadable"]) == (2, 1)
+    assert report.comparison is not None
+    assert report.comparison.told(report.tolerance).endswith("on 2 clips with 4 words, 1 more cannot be read")
+    (wanted,) = parse_formats("transformers")
+    kept = Exported.of(wanted, report).verified
+    assert kept is not None
+    assert "1 more cannot be read" in kept.told
+
+
+def test_nothing_is_said_where_there_is_none(tiny: ModelFolder, tmp_path: Path) -> None:
+    report = verified(tiny, clips(tmp_path, broken=False), tmp_path / "out")
+    assert "clips_unreadable" not in report.as_json()
+    assert report.comparison is not None
+    assert report.comparison.told(report.tolerance).endswith("on 3 clips with 6 words")
