@@ -80,7 +80,7 @@ def last(run: Run) -> Checkpoint:
     return found
 
 
-def dev_recipe(model: ModelFolder, data: Path, **tables: Any) -> Recipe:
+def dev_recipe(model: ModelFolder, data: Path, /, **tables: Any) -> Recipe:
     """Trains on `data`/train on 30 s, and measures on `data`/dev three times."""
     content: dict[str, Any] = {
         "model": str(model.path),

@@ -26,9 +26,9 @@ from whispertune.windows.labels import IGNORE
 from whispertune.windows.pack import Limits
 
 
-def first_step(data: Path, model: ModelFolder, reader: AudioReader, size: int) -> Batch:
+def first_step(data: Path, model: ModelFolder, reader: AudioReader, size: int, language: str = "ln") -> Batch:
     """The windows of the first step, as one batch."""
-    found = read_data(str(data), model.vocabulary, model.generation, reader, language="ln", limit_rows=40)
+    found = read_data(str(data), model.vocabulary, model.generation, reader, language=language, limit_rows=40)
     supply = TableSupply("train.0", as_table(found.segments), Limits(), TokenCounter(model.vocabulary), seed=0)
     step = Plan([supply], PlanSettings(step_segments=None, step_windows=size), seed=0).step(0)
     windows = [load_window(planned, reader, model.vocabulary) for planned in step.windows]
@@ -51,19 +51,19 @@ def flat(model: torch.nn.Module) -> torch.Tensor:
     return torch.cat([value.grad.flatten() for value in model.parameters() if value.grad is not None])
 
 
-def test_gradients_against_transformers(base: ModelFolder, mboshi: Path, reader: AudioReader) -> None:
+def test_gradients_against_transformers(tiny_en: ModelFolder, english_read: Path, reader: AudioReader) -> None:
     """In float32 the same; in bfloat16 as near to those as transformers' own are."""
-    batch = first_step(mboshi / "dev", base, reader, size=1)
+    batch = first_step(english_read, tiny_en, reader, size=1, language="en")
 
     def theirs(*, half: bool) -> torch.Tensor:
-        model = base.load()
+        model = tiny_en.load()
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             logits = model(batch.mel, decoder_input_ids=batch.inputs).logits
         torch.nn.functional.cross_entropy(logits[0].float(), batch.targets[0], reduction="sum").backward()
         return flat(model)
 
     def ours(precision: str) -> torch.Tensor:
-        model = base.load()
+        model = tiny_en.load()
         SummedLoss(model, precision)(batch).backward()
         return flat(model)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -177,6 +177,7 @@ class Card:
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
+@settings(max_examples=30)  # after each try without room all of this process is searched for what can go
 @given(
     size=st.floats(1_000, 200_000),
     fixed=st.floats(0, 20_000),
