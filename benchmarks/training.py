@@ -52,23 +52,22 @@ class Case:
     from_epoch: float = 0.0  # steps that end later count
 
 
-PACKED = {"fit_share": 0.0}
+PACKED, CUT = {"fit_share": 0.0}, {"fit_share": 1.0}
+FROZEN, NOTHING_KEPT = {"freeze": ["encoder"]}, {"freeze": ["encoder"], "cache_gb": 0.0}
 
 CASES = {
     "short": Case("3 s utterances, full"),
     "packed": Case("3 s utterances, full, packed windows alone", windows=PACKED),
-    "fit": Case("3 s utterances, full, cut windows alone", windows={"fit_share": 1.0}),
+    "fit": Case("3 s utterances, full, cut windows alone", windows=CUT),
     "lora": Case("3 s utterances, LoRA, packed windows", {"method": "lora"}, PACKED),
     "frozen": Case(
-        "3 s utterances, frozen encoder, packed windows, from the second epoch",
-        {"freeze": ["encoder"]},
-        PACKED,
-        epochs=3,
-        from_epoch=1,
+        "3 s utterances, frozen encoder, packed windows, from the second epoch", FROZEN, PACKED, epochs=3, from_epoch=1
     ),
-    "uncached": Case(
-        "3 s utterances, frozen encoder, packed windows, nothing kept", {"freeze": ["encoder"], "cache_gb": 0.0}, PACKED
+    "uncached": Case("3 s utterances, frozen encoder, packed windows, nothing kept", NOTHING_KEPT, PACKED),
+    "frozen_fit": Case(
+        "3 s utterances, frozen encoder, cut windows, from the second epoch", FROZEN, CUT, epochs=3, from_epoch=1
     ),
+    "uncached_fit": Case("3 s utterances, frozen encoder, cut windows, nothing kept", NOTHING_KEPT, CUT),
     "joined": Case("12 s utterances, full", joined_s=12.0),
 }
 

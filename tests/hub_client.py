@@ -47,6 +47,7 @@ def connected(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setattr(constants, name, value)
     for name, value in _config(hub.url, home).items():
         monkeypatch.setattr(datasets.config, name, value)
+    monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.url)  # of its plain functions
     monkeypatch.setenv("HF_HOME", str(home))
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
