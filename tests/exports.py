@@ -14,6 +14,7 @@ from whispertune.model.export import EXPORTERS
 from whispertune.model.formats.contents import Contents
 from whispertune.model.load import ModelFolder
 from whispertune.publish.runtimes.heard import Clip
+from whispertune.windows.features import WINDOW_SAMPLES
 
 if TYPE_CHECKING:
     import torch
@@ -56,3 +57,16 @@ def spoken(folder: Path, language: str, count: int, task: str = "transcribe") ->
     assert len(samples) == count
     assert all(rate == 16_000 for _, rate in samples)
     return [Clip(each, language, task) for each, _ in samples]
+
+
+def windows(folder: Path, count: int) -> torch.Tensor:
+    """The first clips of a metadata folder as windows: (clips, samples)."""
+    import torch
+
+    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()][:count]
+    audio = torch.zeros(len(rows), WINDOW_SAMPLES)
+    for index, row in enumerate(rows):
+        samples, rate = soundfile.read(folder / row["file_name"], dtype="float32")
+        assert rate == 16_000
+        audio[index, : len(samples)] = torch.from_numpy(samples)
+    return audio

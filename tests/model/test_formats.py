@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from tests.exports import windows
 from tests.hub_server import Hub
 from whispertune.decode.engines import CTranslate2Engine, live_engine, load_live, open_engine
 from whispertune.errors import ModelError
@@ -27,39 +27,7 @@ from whispertune.model.formats.ctranslate2 import model_bin, quantize, read_mode
 from whispertune.model.generation import Generation
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.model.parameters import merged_state
-from whispertune.windows.features import WINDOW_SAMPLES, log_mel
-
-
-def clips(folder: Path, count: int) -> torch.Tensor:
-    """The first clips of a metadata folder as windows: (clips, samples)."""
-    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()][:count]
-    audio = torch.zeros(len(rows), WINDOW_SAMPLES)
-    for index, row in enumerate(rows):
-        samples, rate = soundfile.read(folder / row["file_name"], dtype="float32")
-        assert rate == 16_000
-        audio[index, : len(samples)] = torch.from_numpy(samples)
-    return audio
-
-
-def test_what_was_read_decodes_as_ctranslate2_does(base: ModelFolder, english_read: Path, mboshi: Path) -> None:
-    """The same tokens from the untouched files, from our conversion back, and from transformers, which is slow."""
-    untouched = open_engine("ctranslate2", str(bundled_files("whisper-base")))
-    live = load_live(base)
-    converted, transformers = (live_engine(kind, live) for kind in ("ctranslate2", "transformers"))
-    for folder, count, language in ((english_read, 3, "en"), (mboshi / "dev", 5, "ln")):
-        mel = log_mel(clips(folder, count), 80)
-        texts = untouched.decode(mel, language, "transcribe")
-        assert all(texts)
-        assert converted.decode(mel, language, "transcribe") == texts
-        assert transformers.decode(mel[:1], language, "transcribe") == texts[:1]
-
-
-def test_the_english_only_model_too(tiny_en: ModelFolder, english_read: Path) -> None:
-    untouched = open_engine("ctranslate2", str(bundled_files("whisper-tiny.en")))
-    mel = log_mel(clips(english_read, 3), 80)
-    texts = untouched.decode(mel, "en", "transcribe")
-    assert "ask not what your country can do for you" in texts[2]
-    assert live_engine("transformers", load_live(tiny_en)).decode(mel, "en", "transcribe") == texts
+from whispertune.windows.features import log_mel
 
 
 def test_weights_come_back_bit_exact(tiny_en: ModelFolder, tmp_path: Path) -> None:
@@ -103,7 +71,7 @@ def test_every_quantization_loads_and_is_near(
     quantization: str, tiny_en: ModelFolder, english_read: Path, tmp_path: Path
 ) -> None:
     write_ctranslate2(tiny_en, tmp_path, quantization)
-    mel = log_mel(clips(english_read, 3), 80)
+    mel = log_mel(windows(english_read, 3), 80)
     (text, *_) = open_engine("ctranslate2", str(tmp_path)).decode(mel[2:], "en", "transcribe")
     assert "ask not what your country can do for you" in text
 

@@ -23,20 +23,6 @@ from whispertune.publish.runtimes.heard import Clip, Heard, Runtime
 from whispertune.publish.runtimes.transformers import Transformers
 from whispertune.reporting import Reporter
 from whispertune.service.data import read_data
-from whispertune.service.export import export_model
-
-
-@pytest.mark.parametrize(("to", "quantization"), [("ct2", "float16"), ("transformers", "float16")])
-def test_real_weights_and_speech(to: str, quantization: str, english_read: Path, tmp_path: Path) -> None:
-    report = export_model(
-        "bundled:whisper-tiny.en", to, tmp_path / "out", quantization=quantization, data=str(english_read)
-    )
-    found = report.comparison
-    assert found is not None
-    assert (found.clips, found.words) == (3, 111)
-    assert found.wer_apart <= report.tolerance
-    assert found.wer_source < 30
-    assert (report.folder / "preprocessor_config.json").exists()
 
 
 def test_a_spoiled_export_is_removed(

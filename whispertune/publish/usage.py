@@ -35,10 +35,11 @@ print(text)
 TRANSFORMERS: Final = Template(
     """\
 import soundfile
+import torch
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 processor = WhisperProcessor.from_pretrained("$repository"$subfolder)
-model = WhisperForConditionalGeneration.from_pretrained("$repository"$subfolder)
+model = WhisperForConditionalGeneration.from_pretrained("$repository"$subfolder, dtype=torch.float32)
 """
     + GENERATE
 )
@@ -46,11 +47,12 @@ model = WhisperForConditionalGeneration.from_pretrained("$repository"$subfolder)
 ADAPTER: Final = Template(
     """\
 import soundfile
+import torch
 from peft import PeftModel
 from transformers import GenerationConfig, WhisperForConditionalGeneration, WhisperProcessor
 
 processor = WhisperProcessor.from_pretrained("$repository"$subfolder)
-model = WhisperForConditionalGeneration.from_pretrained("$base")
+model = WhisperForConditionalGeneration.from_pretrained("$base", dtype=torch.float32)
 model.generation_config = GenerationConfig.from_pretrained("$repository"$subfolder)
 model = PeftModel.from_pretrained(model, "$repository"$subfolder)
 """

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,7 @@ def config_for(shape: Shape, vocabulary: Vocabulary) -> Any:
     )
 
 
+@lru_cache(maxsize=4)  # a run asks for the same one many times
 def complete_tokenizer(tokenizer_json: bytes) -> bytes:
     """The tokenizer with what conversions often leave out, timestamps and a merge, and without limits to its texts."""
     content = with_all_merges(json.loads(tokenizer_json))
@@ -126,12 +128,13 @@ def complete_tokenizer(tokenizer_json: bytes) -> bytes:
     return json.dumps(content, ensure_ascii=False).encode()
 
 
-def token_names(tokenizer_json: bytes) -> list[str]:
+@lru_cache(maxsize=4)
+def token_names(tokenizer_json: bytes) -> tuple[str, ...]:
     """All tokens by id, as CTranslate2's vocabulary.json lists them."""
     content = json.loads(complete_tokenizer(tokenizer_json))
     by_id = {id_: name for name, id_ in content["model"]["vocab"].items()}
     by_id |= {entry["id"]: entry["content"] for entry in content["added_tokens"]}
-    return [by_id[id_] for id_ in range(len(by_id))]
+    return tuple(by_id[id_] for id_ in range(len(by_id)))
 
 
 def write_folder(
