@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -135,10 +136,11 @@ def run_ours(options: argparse.Namespace, case: Case, train: Path, out: Path) ->
         fine_tune(_recipe(options, case, train, steps), run, reporter=Lines())
         return run
 
-    counted = operations(lambda: tune("counted", COUNTED_STEPS)) / COUNTED_STEPS
     lines = [line for line in tune("run", None).read_metrics() if line["kind"] == "step"]
     steps = [line for line in lines if line["epoch"] > case.from_epoch]
     seconds = sum(line["seconds"] for line in steps)
+    counted = operations(lambda: tune("counted", COUNTED_STEPS)) / COUNTED_STEPS  # last: states are kept by now
+    shutil.rmtree(out)  # a large model's runs fill a disk
     return Ours(sum(line["segments"] for line in steps) / seconds, seconds / len(steps), counted)
 
 
