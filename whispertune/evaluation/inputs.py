@@ -10,7 +10,7 @@ Where the encoder is frozen, what it gives of a clip is the same in every evalua
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from whispertune.data.audio import AudioReader
-from whispertune.data.segments import Problem, Segment
+from whispertune.data.segments import Held, Problem, Recording, Segment
 from whispertune.decode.context import Context
 from whispertune.decode.engines import Engine
 from whispertune.errors import AudioError
@@ -70,25 +70,36 @@ class Clips:
 
 
 class Kept:
-    """Mels by segment and length, or with `states` the encoder's, for engines that take them; while there is room."""
+    """Mels by what is heard and its length, or with `states` the encoder's, for engines that take them; up to a size.
+
+    Ids would not do: those of dev and test may be equal.
+    """
 
     def __init__(self, *, states: bool = False, limit_bytes: int = KEPT_BYTES) -> None:
         self.states, self.left_bytes = states, limit_bytes
-        self._rows: dict[tuple[str, int, bool], torch.Tensor] = {}
+        self._rows: dict[_Heard, torch.Tensor] = {}
 
     def get(self, segment: Segment, samples: int, *, states: bool) -> torch.Tensor | None:
         """Of one row: its mel, (n_mels, frames), or its states, (frames / 2, width)."""
-        return self._rows.get((segment.id, samples, states))
+        return self._rows.get(_heard(segment, samples, states))
 
     def put(self, segments: Sequence[Segment], samples: int, rows: torch.Tensor, *, states: bool) -> None:
         """Keep rows, where there is room for all of them."""
         size = rows.numel() * rows.element_size()
         if size <= self.left_bytes:
             self.left_bytes -= size
-            self._rows |= {(each.id, samples, states): row for each, row in zip(segments, rows, strict=True)}
+            self._rows |= {_heard(each, samples, states): row for each, row in zip(segments, rows, strict=True)}
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+_Heard = tuple[Recording | bytes, float, float, int, bool]
+
+
+def _heard(segment: Segment, samples: int, states: bool) -> _Heard:
+    recording = segment.recording.data if isinstance(segment.recording, Held) else segment.recording
+    return recording, segment.start_s, segment.end_s, samples, states
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +121,13 @@ class Source:
         import torch
 
         samples = clip_samples(segments[0], self.context)
-        kept, known = self.kept, {}
+        kept = self.kept
         states = kept is not None and kept.states and engine is not None and engine.takes_states
-        if kept is not None:
-            known = {each.id: kept.get(each, samples, states=states) for each in segments}
-        new = [each for each in segments if known.get(each.id) is None]
-        audio, problems = self._audio(new)
-        new = [each for each in new if each.id in audio]
-        if new:
-            fresh = Clips(tuple(new), log_mel(torch.from_numpy(np.stack(list(audio.values()))), n_mels))
+        rows = [kept.get(each, samples, states=states) if kept is not None else None for each in segments]
+        audio, problems = self._audio({n: segments[n] for n, row in enumerate(rows) if row is None})
+        if audio:
+            new = tuple(segments[n] for n in audio)
+            fresh = Clips(new, log_mel(torch.from_numpy(np.stack(list(audio.values()))), n_mels))
             if states and engine is not None:
                 fresh = fresh.encoded(engine)
                 states = fresh.states is not None
@@ -126,19 +135,20 @@ class Source:
                 kept.put(new, samples, fresh.inputs, states=states)
             if len(new) == len(segments) - len(problems):
                 return fresh, problems
-            known |= dict(zip((each.id for each in new), fresh.inputs, strict=True))
-        found = [(each, row) for each in segments if (row := known.get(each.id)) is not None]
+            for n, row in zip(audio, fresh.inputs, strict=True):
+                rows[n] = row
+        found = [(each, row) for each, row in zip(segments, rows, strict=True) if row is not None]
         if not found:
             return None, problems
-        rows = torch.stack([row for _, row in found])
+        joined = torch.stack([row for _, row in found])
         told = tuple(each for each, _ in found)
-        return Clips(told, None if states else rows, rows if states else None), problems
+        return Clips(told, None if states else joined, joined if states else None), problems
 
-    def _audio(self, segments: Sequence[Segment]) -> tuple[dict[str, np.ndarray], list[Problem]]:
+    def _audio(self, segments: Mapping[int, Segment]) -> tuple[dict[int, np.ndarray], list[Problem]]:
         audio, problems = {}, []
-        for segment in segments:
+        for place, segment in segments.items():
             try:
-                audio[segment.id] = clip(segment, self.reader, self.context, self.change)
+                audio[place] = clip(segment, self.reader, self.context, self.change)
             except AudioError as error:
                 problems.append(Problem(segment.id, "audio does not decode", error.what))
         return audio, problems
