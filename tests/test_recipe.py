@@ -174,6 +174,28 @@ def test_what_is_missing(path: Path, tmp_path: Path) -> None:
         load_recipe(path)
     with pytest.raises(RecipeError, match="whispertune init"):
         load_recipe(tmp_path / "none.toml")
+    folder = tmp_path / "my-run"
+    folder.mkdir()
+    with pytest.raises(RecipeError, match="whispertune init"):
+        load_recipe(folder)
+    (folder / "recipe.toml").write_text(GOOD)
+    with pytest.raises(RecipeError, match=r"Is a directory[\s\S]*give .*my-run/recipe\.toml"):
+        load_recipe(folder)
+
+
+def test_a_source_that_is_a_link_keeps_its_name_and_place(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "5d41402a").touch()
+    (tmp_path / "recordings").symlink_to("store/5d41402a")
+    (tmp_path / "more").symlink_to("store")
+    sources = [table.source for table in load_recipe(path).data.train]
+    assert sources == [str(tmp_path / "recordings"), str(tmp_path / "more")]
+    up, linked = "data.train.0.source=..", "data.train.1.source=more/5d41402a"
+    sources = [
+        table.source
+        for table in load_recipe(path, [up, f"{linked.replace('more', str(tmp_path / 'more'))}"]).data.train
+    ]
+    assert sources == [str(Path.cwd().parent), str(tmp_path / "store" / "5d41402a")]
 
 
 # --- what is to be kept -----------------------------------------------------------------------------------------------

@@ -33,9 +33,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         text = path.read_text(encoding="utf-8-sig")
         tree = tomllib.loads(text)
     except OSError as error:
-        raise RecipeError(
-            f"no readable recipe ({error.strerror})", where=str(path), fix="whispertune init makes one"
-        ) from error
+        inside = path / "recipe.toml"
+        fix = f"give {inside}" if inside.is_file() else "whispertune init makes one"
+        raise RecipeError(f"no readable recipe ({error.strerror})", where=str(path), fix=fix) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"not valid TOML: {error}", where=str(path)) from error
     _absolute(tree, path.parent)
@@ -161,8 +161,8 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
     model = tree.get("model")
     if isinstance(model, str) and (folder / model).is_dir():
         tree["model"] = str((folder / model).resolve())
-    elif isinstance(model, str) and (folder / model).is_file():  # under its own name: its ending says what it is
-        tree["model"] = str((folder / model).parent.resolve() / Path(model).name)
+    elif isinstance(model, str) and (folder / model).is_file():
+        tree["model"] = str(_under_own_name(folder / model))
     augment = tree.get("augment")
     if isinstance(augment, dict) and isinstance(augment.get("noise"), str):
         augment["noise"] = str((folder / Path(augment["noise"]).expanduser()).resolve())
@@ -170,7 +170,12 @@ def _absolute(tree: dict[str, Any], folder: Path) -> None:
     for rows in [*(data.values() if isinstance(data, dict) else ()), tree.get("retention")]:
         for row in rows if isinstance(rows, list) else ():
             if isinstance(row, dict) and isinstance(row.get("source"), str):
-                row["source"] = located(row["source"], lambda path: (folder / path).resolve())
+                row["source"] = located(row["source"], lambda path: _under_own_name(folder / path))
+
+
+def _under_own_name(path: Path) -> Path:
+    """The absolute path; a link keeps its name and place, which say what it is and what lies beside it."""
+    return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
 
 def recipe_tree(recipe: Recipe) -> dict[str, Any]:

@@ -14,8 +14,13 @@ from whispertune.languages import code_of, is_tag, nearest
 from whispertune.recipe import REMOTE, SourceTable, kind_and_location
 
 
-def source_spec(table: SourceTable, *, language: str | None, task: str, origin: str) -> SourceSpec:
-    """What to read; `language` and `task` are the recipe's, for a table that names none."""
+def source_spec(
+    table: SourceTable, *, language: str | None, task: str, origin: str, scored: bool = False
+) -> SourceSpec:
+    """What to read; `language` and `task` are the recipe's, for a table that names none.
+
+    Of rows that are `scored` an empty text says that nothing is to be heard; to train on, such a row is a problem.
+    """
     written, key = (table.language, f"{origin}.language") if table.language else (language, "language")
     return SourceSpec(
         location=table.source,
@@ -25,6 +30,7 @@ def source_spec(table: SourceTable, *, language: str | None, task: str, origin: 
         limit_hours=table.limit_hours,
         columns=tuple(sorted(table.columns.items())),
         outside=table.outside,
+        empty_texts=scored,
         origin=origin,
     )
 

@@ -188,3 +188,22 @@ def test_names_from_a_mac_meet_those_of_others(talk: Path, reader: AudioReader) 
     shutil.copy(talk / f"{composed}.wav", talk / f"{apart}.wav")
     found = languages(read_captioned(SourceSpec(str(talk), language="sv"), reader))
     assert sorted(found) == [("apart", "sv"), ("composed", "sv")]  # where both are there, each has its own
+
+
+def test_linked_folders_are_entered_and_none_twice(talk: Path, tmp_path: Path, reader: AudioReader) -> None:
+    write_captions(talk / "talk.vtt", [Cue(1.0, 2.0, "x")])
+    for place in ("rec/day1", "disk/day2", "disk/day3"):
+        (tmp_path / place).mkdir(parents=True)
+        for name in ("talk.wav", "talk.vtt"):
+            shutil.copy(talk / name, tmp_path / place / name)
+    (tmp_path / "rec" / "day2").symlink_to(tmp_path / "disk" / "day2")
+    (tmp_path / "rec" / "days").symlink_to(tmp_path / "disk")
+    (tmp_path / "rec" / "again").symlink_to("day1")
+    (tmp_path / "rec" / "day1" / "up").symlink_to("..")
+    (tmp_path / "disk" / "day3" / "back").symlink_to(tmp_path / "rec")
+    data = open_source(SourceSpec(str(tmp_path / "rec"), language="sv"), reader)
+    assert [each.id for each in data.segments] == ["day1/talk.vtt:3", "day2/talk.vtt:3", "days/day3/talk.vtt:3"]
+    assert data.problems == ()
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "day").symlink_to(tmp_path / "disk" / "day2")
+    assert len(open_source(SourceSpec(str(tmp_path / "only"), language="sv"), reader).segments) == 1

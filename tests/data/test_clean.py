@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from whispertune.data.clean import CleanRules, clean, clean_row
+from whispertune.data.problems import check_share
 from whispertune.data.scripts import foreign, is_misplaced, scripts_of
 from whispertune.data.segments import Problem, Segment, SourceData
 from whispertune.data.table import SegmentTable, as_table
@@ -40,9 +41,26 @@ def test_no_text(text: str) -> None:
     assert dropped(row(1, text), row(2, "5"), row(3, "é"), row(4, "हाँ", language="hi")) == {"rows.tsv:1": "no text"}
 
 
-def test_text_that_is_nothing_but_noise_is_none_once_it_is_stripped() -> None:
-    assert dropped(row(1, "[laughs]"), row(2, "[laughs] yes")) == {}
-    assert dropped(row(1, "[laughs]"), row(2, "[laughs] yes"), markup="strip") == {"rows.tsv:1": "no text"}
+def test_text_that_is_nothing_but_noise_goes_as_asked_once_it_is_stripped() -> None:
+    rows = (row(1, "[laughs]"), row(2, "[laughs] yes"), row(3, "♪ ..."), row(4, "..."))
+    assert dropped(*rows) == {"rows.tsv:3": "no text", "rows.tsv:4": "no text"}
+    left = {"rows.tsv:1": "nothing but markup", "rows.tsv:3": "nothing but markup", "rows.tsv:4": "no text"}
+    assert dropped(*rows, markup="strip") == left
+    assert dropped(*rows, markup="drop") == {"rows.tsv:4": "no text"} | dict.fromkeys(
+        ("rows.tsv:1", "rows.tsv:2", "rows.tsv:3"), "markup"
+    )
+    streamed = (clean_row(each, rules(markup="strip")) for each in rows)
+    assert {each.where: each.kind for each in streamed if isinstance(each, Problem)} == left
+    data = clean(SourceData(rows[:2]), rules(markup="strip"), source="here")
+    check_share(data, 0.0, "train")  # half of the rows, and none of them bad
+    assert data.problems[0].detail == "nothing is left of '[laughs]'; clean.markup is strip"
+
+
+def test_rows_that_came_without_text_stay_where_they_are_scored() -> None:
+    rows = [*(row(n, "a" * 10) for n in range(30)), *(row(n, "") for n in range(30, 33)), row(33, "[laughs]")]
+    data = clean(SourceData(rows), rules(markup="strip", max_same_text=50), source="here", empty_texts=True)
+    assert [each.id for each in data.segments] == [f"rows.tsv:{n}" for n in range(33)]
+    assert data.counts() == {"nothing but markup": 1}
 
 
 def test_markup_can_drop_a_row() -> None:

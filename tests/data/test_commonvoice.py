@@ -10,7 +10,13 @@ import soundfile
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import SourceSpec
-from whispertune.data.sources.commonvoice import is_commonvoice, parse_commonvoice, read_commonvoice
+from whispertune.data.sources import open_source
+from whispertune.data.sources.commonvoice import (
+    holds_commonvoice,
+    is_commonvoice,
+    parse_commonvoice,
+    read_commonvoice,
+)
 from whispertune.errors import DataError
 
 COLUMNS = (
@@ -179,13 +185,33 @@ def test_spontaneous_speech(spontaneous: Path, reader: AudioReader) -> None:
     ]
     assert [problem.where.rpartition(":")[2] for problem in data.problems] == ["6"]
     (raw,) = parse_commonvoice(SourceSpec(f"{spontaneous}:unassigned"))
-    assert (list(raw.lines), list(raw.text), list(raw.duration_s or ())) == ([5], [""], [1.0])
+    assert (list(raw.lines), list(raw.text), list(raw.duration_s or ())) == ([5], [None], [1.0])
 
 
 def test_releases_are_known_by_their_files(release: Path, spontaneous: Path, tmp_path: Path) -> None:
     assert is_commonvoice(release)
-    assert is_commonvoice(release.parent)
     assert is_commonvoice(spontaneous)
-    assert is_commonvoice(tmp_path)
-    assert not is_commonvoice(release / "clips")
-    assert not is_commonvoice(release / "train.tsv")
+    assert all(map(holds_commonvoice, (release, release.parent, tmp_path)))
+    assert not any(map(is_commonvoice, (release.parent, release / "clips", release / "train.tsv")))
+    write(release / "validated.tsv", "path text", "common_voice_sv-SE_1.mp3\tHej.")
+    for split in ("train", "dev", "test", "other"):
+        (release / f"{split}.tsv").unlink()
+    assert not is_commonvoice(release)  # somebody's own: its columns say so
+    assert not holds_commonvoice(release.parent)
+
+
+def test_what_a_folder_is_itself_counts_before_what_lies_in_it(
+    release: Path, tmp_path: Path, reader: AudioReader
+) -> None:
+    def ids(location: Path) -> list[str]:
+        return [each.id for each in open_source(SourceSpec(str(location), language="sv"), reader).segments]
+
+    assert ids(tmp_path) == ["common_voice_sv-SE_1", "common_voice_sv-SE_2"]
+    noise(tmp_path / "own.wav", 7)
+    (tmp_path / "own.vtt").write_text("WEBVTT\n\n00:00.100 --> 00:00.900\nHej.\n")
+    assert ids(tmp_path) == ["own.vtt:3"]
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "own.wav", "text": "Hej."}\n')
+    assert ids(tmp_path) == ["metadata.jsonl:1"]
+    noise(tmp_path / "clips" / "a.wav", 8)
+    (tmp_path / "train.tsv").write_text("file_name\ttext\nclips/a.wav\tHej.\n")  # as a release has them, by name alone
+    assert ids(tmp_path) == ["metadata.jsonl:1"]

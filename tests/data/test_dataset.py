@@ -298,3 +298,23 @@ def test_several_splits_must_be_chosen_from(chain: Path, tmp_path: Path, reader:
         read_dataset(SourceSpec(str(tmp_path / "d")), reader)
     found: SourceData = read_dataset(SourceSpec(f"{tmp_path / 'd'}:dev"), reader)
     assert len(found.segments) == 6
+
+
+def test_the_language_of_the_recipe_stands_in_for_one_that_whisper_does_not_know(
+    chain: Path, tmp_path: Path, reader: AudioReader
+) -> None:
+    out, _ = changed(chain, tmp_path / "d", "language", "mdw")
+    for language in ("ln", "mdw"):
+        spec = SourceSpec(str(out), language=language)
+        data = read_dataset(spec, reader)
+        assert [each.language for each in data.segments] == ["sv", "sv", language, "sv", "sv", "sv"]
+        assert data.problems == ()
+        assert list(stream_dataset(spec, reader).open(0)) == list(data.segments)
+    out, _ = changed(chain, tmp_path / "names", "language", "Finnish")
+    assert read_dataset(SourceSpec(str(out), language="ln"), reader).segments[2].language == "fi"
+
+
+def test_an_empty_text_is_kept_where_rows_are_scored(chain: Path, tmp_path: Path, reader: AudioReader) -> None:
+    out, _ = changed(chain, tmp_path / "d", "text", "")
+    scored = read_dataset(SourceSpec(str(out), empty_texts=True), reader)
+    assert ([each.text for each in scored.segments][2], scored.problems) == ("", ())

@@ -136,6 +136,26 @@ def test_the_language_of_a_row(hub: Hub, reader: AudioReader) -> None:
     add("some/new", "mdw", "mdw")
     assert languages("some/new:mdw", "ln") == ["ln"]
     assert "train:0: Whisper knows no language 'mdw'\n  → set language" in refused("some/new:mdw", reader)
+    add("some/names", "cmn_hans_cn", "Mandarin Chinese", "und", "English")
+    assert languages("some/names:cmn_hans_cn") == ["zh", "zh", "en"]
+    assert languages("some/names:cmn_hans_cn", "ja") == ["ja", "ja", "en"]
     add("some/unknown", "all", None)
     assert 'train:0: nothing says which language this is\n  → set language = "sv"' in refused("some/unknown", reader)
     assert languages("some/unknown", "sv") == ["sv"]
+
+
+def test_ids_that_repeat_and_texts_that_are_empty(hub: Hub, reader: AudioReader) -> None:
+    from datasets import Audio, Features, Value
+
+    features = Features({"audio": Audio(16_000), "text": Value("string"), "id": Value("int64")})
+    told = [(7, "a"), (8, ""), (7, "b"), (9, None), (None, "c")]
+    rows = [{"audio": clip(n, 1.0), "text": text, "id": id_} for n, (id_, text) in enumerate(told)]
+    hub.add_repo("some/ids", {"README.md": card({"sv": ("train",)}), "sv/train-0.parquet": parquet(features, rows)})
+    data = read_hub(SourceSpec("some/ids:sv", columns=(("id", "id"),), empty_texts=True), reader)
+    assert [(each.id, each.text) for each in data.segments] == [("7", "a"), ("8", ""), ("hub:some/ids:sv:train:4", "c")]
+    assert [(each.where, each.kind, each.detail) for each in data.problems] == [
+        ("hub:some/ids:sv:train:2", "given twice", "another row has the id '7'"),
+        ("hub:some/ids:sv:train:3", "empty text", "text is empty"),
+    ]
+    by_row = read_hub(SourceSpec("some/ids:sv"), reader)
+    assert [each.text for each in by_row.segments] == ["a", "b", "c"]  # nobody asked for these ids

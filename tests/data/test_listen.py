@@ -158,3 +158,11 @@ def test_nothing_is_dropped_of_real_speech(mboshi: Path, reader: AudioReader) ->
         for one in rows
     ]
     assert heard(reader, *segments).problems == ()
+
+
+def test_rows_without_text_need_no_speech(tmp_path: Path, reader: AudioReader) -> None:
+    silent = [replace(written(tmp_path / f"{n}.wav", noise(n, level=0)), text="") for n in range(2)]
+    said = written(tmp_path / "said.wav", noise(3, level=0))
+    data = heard(reader, *silent, said)
+    assert [each.id for each in data.segments] == [each.id for each in silent]
+    assert reasons(data) == {"said.wav": "no speech"}

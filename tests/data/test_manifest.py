@@ -406,3 +406,27 @@ def test_a_manifest_that_translates_into_another_language_says_so(tmp_path: Path
     data = read_manifest(SourceSpec(str(tmp_path / "manifest.jsonl")), reader)
     assert [(segment.task, segment.language) for segment in data.segments] == [("translate", "sv")]
     assert any("translation into de is new to Whisper" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv"])
+def test_an_empty_text_is_kept_where_rows_are_scored_and_a_missing_one_never(
+    kind: str, tmp_path: Path, reader: AudioReader
+) -> None:
+    for name in "abcd":
+        tone(tmp_path / f"{name}.wav", 1.0)
+    if kind == "jsonl":
+        jsonl(tmp_path, row("a.wav", "x"), row("b.wav", ""), row("c.wav", " "), row("d.wav", None))
+    else:
+        mark = "," if kind == "csv" else "\t"
+        lines = ("file_name,text", "a.wav,x", "b.wav,", "c.wav, ", "d.wav")
+        (tmp_path / f"metadata.{kind}").write_text("\n".join(lines).replace(",", mark) + "\n")
+    data = read_manifest(SourceSpec(str(tmp_path), language="sv"), reader)
+    assert [each.text for each in data.segments] == ["x"]
+    assert [(each.kind, each.detail) for each in data.problems] == [
+        ("empty text", "the text is empty"),
+        ("empty text", "the text is empty"),
+        ("empty text", "the row has no text"),
+    ]
+    scored = read_manifest(SourceSpec(str(tmp_path), language="sv", empty_texts=True), reader)
+    assert [each.text for each in scored.segments] == ["x", "", ""]
+    assert [each.detail for each in scored.problems] == ["the row has no text"]

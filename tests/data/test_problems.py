@@ -66,6 +66,7 @@ def test_too_many_are_refused() -> None:
     assert "a.vtt:3: the cue has no text" in said
     assert "b.vtt:4" in said
     assert "caf" not in said
+    assert "`whispertune inspect RECIPE` lists" in said
     assert "data.max_bad_share" in said
 
 

@@ -4,8 +4,9 @@
     data = clean(data, rules, source="hub:google/fleurs:sv_se:train")   # SourceData; dropped rows are its problems
     clean_row(segment, rules)                                           # of a stream: a Segment or a Problem
 
-A row that is dropped has the first of these reasons: no text, markup, too short, longer than 30 s, other script;
-and, judged on the whole set, which a stream does not have: characters a second, duplicates, one text too often.
+A row that is dropped has the first of these reasons: markup, no text (or, where markup is stripped, nothing but
+markup), too short, longer than 30 s, other script; and, judged on the whole set, which a stream does not have:
+characters a second, duplicates, one text too often.
 What only the audio tells is `listen`'s, what two splits share is `leakage`'s.
 """
 
@@ -37,6 +38,7 @@ SILENCE_S: Final = 3.0
 ROUNDED_S: Final = 0.1
 
 _QUOTED_CHARACTERS = 60
+_NO_TEXT: Final = "no text"
 
 Rows = NDArray[np.int64]
 
@@ -64,29 +66,34 @@ class CleanRules:
         return TextPolicy(self.markup, self.case, self.punctuation, tuple(self.replace.items()))
 
 
-def clean(data: SourceData, rules: CleanRules, *, source: str) -> SourceData:
-    """The segments with their texts rewritten and without those that `rules` drop, which become problems."""
-    table = as_table(data.segments)
-    texts, notes = rewrite_all(table, rules.policy)
-    table = dataclasses.replace(table, texts=texts)
+def clean(data: SourceData, rules: CleanRules, *, source: str, empty_texts: bool = False) -> SourceData:
+    """The segments with their texts rewritten and without those that `rules` drop, which become problems.
+
+    With `empty_texts`, rows that came without text stay: they are there to be scored.
+    """
+    written = as_table(data.segments)
+    texts, notes = rewrite_all(written, rules.policy)
+    table = dataclasses.replace(written, texts=texts)
     dropped: dict[int, Trouble] = {}
-    rows = np.arange(len(table))
+    rows = np.flatnonzero(_matches(written.texts, r".")) if empty_texts else np.arange(len(table))
     for judge in _JUDGES:
         found = dict(judge(table, rows, rules))
         dropped |= found
         rows = rows[~np.isin(rows, list(found))] if found else rows
     keep = np.ones(len(table), dtype=np.bool_)
     keep[list(dropped)] = False
-    problems = (_problem(table[row], dropped[row], source) for row in sorted(dropped))
+    reasons = {row: _reason(dropped[row], written.texts[row].as_py(), rules) for row in sorted(dropped)}
+    problems = (_problem(table[row], trouble, source) for row, trouble in reasons.items())
     return SourceData(table.where(keep), (*data.problems, *problems), (*data.notes, *notes))
 
 
 def clean_row(segment: Segment, rules: CleanRules, *, source: str = "") -> Segment | Problem:
     """One row of a stream, judged by itself; behind a Problem the next row does not continue what was before it."""
-    text = rewrite(segment.text, segment.language if segment.task == "transcribe" else "", rules.policy)
-    segment = segment if text == segment.text else dataclasses.replace(segment, text=text)
+    written = segment.text
+    text = rewrite(written, segment.language if segment.task == "transcribe" else "", rules.policy)
+    segment = segment if text == written else dataclasses.replace(segment, text=text)
     trouble = _trouble(segment, rules)
-    return _problem(segment, trouble, source) if trouble else segment
+    return _problem(segment, _reason(trouble, written, rules), source) if trouble else segment
 
 
 def quoted(text: str) -> str:
@@ -98,13 +105,20 @@ def _problem(segment: Segment, trouble: Trouble, source: str) -> Problem:
     return Problem(segment.id, *trouble, seconds=segment.duration_s, source=source)
 
 
+def _reason(trouble: Trouble, written: str, rules: CleanRules) -> Trouble:
+    """Why a row goes: that nothing is left of markup was asked for, and is no fault of the row."""
+    if trouble[0] == _NO_TEXT and rules.markup == "strip" and has_markup(written):
+        return "nothing but markup", f"nothing is left of {quoted(written)}; clean.markup is strip"
+    return trouble
+
+
 def _trouble(segment: Segment, rules: CleanRules) -> Trouble | None:
     """What is wrong with a row by itself; None where nothing is."""
     text, length_s = segment.text, segment.duration_s
-    if not any(map(str.isalnum, text)):
-        return "no text", f"nothing is said in {quoted(text)}"
     if rules.markup == "drop" and has_markup(text):
         return "markup", f"holds tags, or noises in brackets: {quoted(text)}; clean.markup is drop"
+    if not any(map(str.isalnum, text)):
+        return _NO_TEXT, f"nothing is said in {quoted(text)}"
     if length_s < rules.min_s - ROUNDING_S:
         return "too short", f"lasts {length_s:.3f} s; clean.min_s is {rules.min_s:g}"
     if length_s > LONGEST_S + ROUNDING_S:

@@ -5,7 +5,7 @@
     heard.measures.snr_db                                    # float32 (rows,), of the rows that are left
     measure(samples).loudest_db                              # of one stretch
 
-Energy is all that "no speech" goes by: noise is not told from speech.
+Energy is all that "no speech" goes by: noise is not told from speech. Rows without text may be without speech.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ FRAME_SAMPLES: Final = SAMPLE_RATE_HZ // 50  # 20 ms
 _HOP_SAMPLES: Final = SAMPLE_RATE_HZ // 100  # 10 ms
 _NOISE_PERCENTILE, _SPEECH_PERCENTILE = 10, 90  # of the frames' energies
 _SILENT_POWER: Final = 1e-9  # -90 dBFS: digital silence with a bit of dither
+_NO_SPEECH: Final = "no speech"
 _BATCH_ROWS = 64  # a child at a time
 _HASH_BYTES = 16
 
@@ -104,6 +105,8 @@ def hear(
     keep = np.zeros(len(table), dtype=np.bool_)
     for row, found in enumerate(_measured(table, reader, progress)):
         trouble = audio_trouble(found, rules)
+        if trouble and trouble[0] == _NO_SPEECH and not table.texts[row].as_py():
+            trouble = None
         if trouble is None and isinstance(found, Measures):
             trouble = _twice(table, row, found, firsts) if rules.duplicates else None
             if trouble is None:
@@ -153,14 +156,16 @@ def audio_trouble(found: Measures | AudioError, rules: CleanRules) -> Trouble | 
         return "recording does not decode", f"{found.where}: {found.what}"
     if found.loudest_db < rules.min_level_db or not found.audio_hash:
         told = "digital silence" if not found.audio_hash else f"its loudest 0.1 s is at {found.loudest_db:.1f} dBFS"
-        return "no speech", f"{told}; clean.min_level_db is {rules.min_level_db:g}"
+        return _NO_SPEECH, f"{told}; clean.min_level_db is {rules.min_level_db:g}"
     if found.clipped_share > rules.max_clipped_share:
         return "clipped", f"{found.clipped_share:.1%} of it; clean.max_clipped_share is {rules.max_clipped_share:g}"
     return None
 
 
 def _twice(table: SegmentTable, row: int, found: Measures, firsts: dict[tuple[str, str, str], int]) -> Trouble | None:
-    """Whether a row before has this audio; the first one stays."""
+    """Whether a row before has this audio; the first one stays. All digital silence is alike."""
+    if not found.audio_hash:
+        return None
     key = (found.audio_hash, table.languages[row].as_py(), table.tasks[row].as_py())
     first = firsts.setdefault(key, row)
     if first == row:

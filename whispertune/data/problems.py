@@ -20,7 +20,15 @@ from whispertune.errors import DataError
 
 # Dropped because a key of the recipe says so (clean.markup, max_same_text, leakage, duplicates), not for being bad.
 ASKED_FOR: Final = frozenset(
-    {"markup", "one text too often", "also in dev", "also in test", "duplicate", "same audio twice"}
+    {
+        "markup",
+        "nothing but markup",
+        "one text too often",
+        "also in dev",
+        "also in test",
+        "duplicate",
+        "same audio twice",
+    }
 )
 
 _KINDS_NAMED = 3
@@ -74,7 +82,8 @@ def check_share(data: SourceData, max_bad_share: float, name: str) -> None:
         f"{len(bad):,} of {_rows(total)} cannot be used ({len(bad) / total:.1%}; the limit is "
         f"{max_bad_share:.1%}): {worst}{examples}",
         where=name,
-        fix="repair these rows, or raise data.max_bad_share in the recipe if they may be left out",
+        fix="repair these rows, which `whispertune inspect RECIPE` lists in its report, or raise data.max_bad_share "
+        "if they may be left out",
     )
 
 

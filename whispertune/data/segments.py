@@ -127,6 +127,7 @@ class SourceSpec:
     limit_hours: float | None = None
     columns: tuple[tuple[str, str], ...] = ()  # ("text", "sentence"): our field, the source's column
     outside: bool = False  # whether paths in it may leave its folder
+    empty_texts: bool = False  # whether rows whose text is empty are kept: where they are scored
     origin: str = field(default="", compare=False)  # recipe key or flag, for messages
 
     @property

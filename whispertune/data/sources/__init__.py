@@ -14,12 +14,13 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import SourceData, SourceSpec
 from whispertune.data.sources.captioned import AUDIO_SUFFIXES, CAPTION_SUFFIXES, has_pair, read_captioned
-from whispertune.data.sources.commonvoice import is_commonvoice, read_commonvoice
+from whispertune.data.sources.commonvoice import holds_commonvoice, is_commonvoice, read_commonvoice
 from whispertune.data.sources.dataset import is_dataset, read_dataset, stream_dataset
 from whispertune.data.sources.hub import read_hub, stream_hub
 from whispertune.data.sources.kaldi import is_kaldi, read_kaldi
@@ -27,6 +28,7 @@ from whispertune.data.sources.labelstudio import is_labelstudio, read_labelstudi
 from whispertune.data.sources.lhotse import is_lhotse, read_lhotse
 from whispertune.data.sources.ljspeech import is_ljspeech, read_ljspeech
 from whispertune.data.sources.manifest import is_manifest, read_manifest
+from whispertune.data.sources.paths import files_below
 from whispertune.data.streams import Stream
 from whispertune.errors import DataError
 
@@ -45,16 +47,18 @@ STREAMS: dict[str, Callable[[SourceSpec, AudioReader], Stream]] = {
     "hub": stream_hub,
     "dataset": stream_dataset,
 }
-_SIGNS: dict[str, Callable[[Path], bool]] = {  # how a plain path is told, the surest first
-    "dataset": is_dataset,
-    "commonvoice": is_commonvoice,
-    "kaldi": is_kaldi,
-    "lhotse": is_lhotse,
-    "labelstudio": is_labelstudio,
-    "ljspeech": is_ljspeech,
-    "manifest": is_manifest,
-    "captions": has_pair,
-}
+_SIGNS: tuple[tuple[str, Callable[[Path], bool]], ...] = (  # how a plain path is told: by itself, then by what it holds
+    ("dataset", is_dataset),
+    ("commonvoice", is_commonvoice),
+    ("kaldi", is_kaldi),
+    ("lhotse", is_lhotse),
+    ("labelstudio", is_labelstudio),
+    ("ljspeech", is_ljspeech),
+    ("manifest", is_manifest),
+    ("captions", partial(has_pair, below=False)),
+    ("commonvoice", holds_commonvoice),
+    ("captions", has_pair),
+)
 
 _FIX = (
     "give a folder with metadata.jsonl or metadata.csv, recordings with captions of the same name beside them, "
@@ -94,7 +98,7 @@ def _look(spec: SourceSpec) -> str:
         asked = next((part.partition(":")[0] for part in path.parts if ":" in part), None)
         what = f"there is no such file or folder{f', and no kind of source is called {asked!r}' if asked else ''}"
         raise DataError(what, where=_where(spec), fix=_FIX)
-    for kind, applies in _SIGNS.items():
+    for kind, applies in _SIGNS:
         if applies(path):
             return kind
     if path.is_dir():
@@ -112,6 +116,6 @@ def _where(spec: SourceSpec) -> str:
 
 def _held(folder: Path) -> str:
     """What lies in a folder, by kind of file: `12 .wav, 3 .txt`."""
-    names = (name for _, _, names in os.walk(folder) for name in names)
+    names = (name for _, names in files_below(folder) for name in names)
     kinds = Counter(os.path.splitext(name)[1].lower() or "without suffix" for name in names)
     return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5)) or "nothing"

@@ -19,11 +19,13 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.captions import Captions, Cue, read_captions
 from whispertune.data.segments import Problem, Segment, SourceData, SourceSpec
+from whispertune.data.sources.paths import files_below
 from whispertune.data.sources.rows import (
     OVERLAP_TOLERANCE_S,
     ROUNDING_S,
@@ -86,25 +88,26 @@ def read_captioned(spec: SourceSpec, audio: AudioReader) -> SourceData:
     return SourceData(tuple(segments), tuple(problems))
 
 
-def _find_pairs(location: Path, language: str | None = None) -> list[_Pair | Problem]:
+def _find_pairs(location: Path, language: str | None = None, *, below: bool = True) -> list[_Pair | Problem]:
     """Recordings with their captions, and a Problem for each file that lacks its other half, by path.
 
-    Of captions in several languages beside one recording, `language` says which are meant.
+    Without `below`, those of the folder alone. Of captions in several languages beside one recording, `language`
+    says which are meant.
     """
     if location.is_file():
         beside = [path for path in sorted(location.parent.iterdir()) if _is(path, CAPTION_SUFFIXES)]
         found = _pairs_of_folder([location, *beside], language)
         return [one for one in found if isinstance(one, _Pair) or one.where == _printable(location)]
     pairs: list[_Pair | Problem] = []
-    for folder, subfolders, names in os.walk(location):
-        subfolders.sort()
-        pairs += _pairs_of_folder([Path(folder, name) for name in sorted(names)], language)
+    for folder, names in islice(files_below(location), None if below else 1):
+        pairs += _pairs_of_folder([folder / name for name in names], language)
     return pairs
 
 
-def has_pair(location: Path) -> bool:
+def has_pair(location: Path, *, below: bool = True) -> bool:
     """Whether a recording here has captions, of whatever language, or there is something to say of one."""
-    return any(isinstance(found, _Pair) or found.kind not in _HALVES for found in _find_pairs(location))
+    found = _find_pairs(location, below=below)
+    return any(isinstance(one, _Pair) or one.kind not in _HALVES for one in found)
 
 
 def _is(path: Path, suffixes: tuple[str, ...]) -> bool:

@@ -196,7 +196,9 @@ def _check_words(rows: Rows, spec: SourceSpec, troubles: _Troubles) -> None:
     nameless = np.flatnonzero(unknown & ~troubles.bad)
     if len(nameless):
         language_of(None, spec, f"{rows.raw.file}:{rows.lines[nameless[0]]}")  # raises
-    troubles.add(np.asarray(pc.equal(rows.texts, "")), lambda row: ("empty text", "the text is empty"))
+    troubles.add(np.asarray(text_column(rows.raw.text).is_null()), lambda row: ("empty text", "the row has no text"))
+    if not spec.empty_texts:
+        troubles.add(np.asarray(pc.equal(rows.texts, "")), lambda row: ("empty text", "the text is empty"))
     strange = np.array([task not in TASKS for task in rows.tasks.dictionary.to_pylist()], dtype=np.bool_)
     troubles.add(
         strange[np.asarray(rows.tasks.indices)],

@@ -77,6 +77,10 @@ class _Release:
         """The one that holds the split."""
         return self._corpus if self.form.is_spontaneous else self.folder / f"{split}.tsv"
 
+    def files(self) -> list[Path]:
+        """Those that are there, of all splits."""
+        return [file for split in SPLITS if (file := self.file(split)).is_file()]
+
 
 @dataclass(slots=True)
 class _Rows:
@@ -113,8 +117,14 @@ def read_commonvoice(spec: SourceSpec, audio: AudioReader) -> SourceData:
 
 
 def is_commonvoice(path: Path) -> bool:
-    """Whether a folder is a release of Common Voice, or holds one."""
-    return path.is_dir() and bool(_releases(path))
+    """Whether a folder is a release of Common Voice, by its files and their columns."""
+    form = _form(path)
+    return form is not None and any(_has_columns(file, form) for file in _Release(path, form).files())
+
+
+def holds_commonvoice(path: Path) -> bool:
+    """Whether a release lies in a folder, or in one of the folders in it."""
+    return path.is_dir() and any(is_commonvoice(release.folder) for release in _releases(path))
 
 
 def parse_commonvoice(spec: SourceSpec) -> list[RawRows]:
@@ -172,6 +182,14 @@ def _form(folder: Path) -> _Form | None:
     if (folder / _SPONTANEOUS.clips).is_dir() and any(folder.glob("ss-corpus-*.tsv")):
         return _SPONTANEOUS
     return None
+
+
+def _has_columns(file: Path, form: _Form) -> bool:
+    try:
+        _, header = next(text_lines(file), (1, ""))
+    except DataError:
+        return False
+    return {form.audio, form.text} <= set(header.split("\t"))
 
 
 def _split_rows(release: _Release, split: str, spec: SourceSpec, seen: set[str]) -> _Rows:
@@ -255,7 +273,7 @@ def _raw(rows: _Rows, release: _Release, split: str, spec: SourceSpec) -> RawRow
         root=release.folder / release.form.clips,
         lines=rows.lines,
         audio=rows.clips,
-        text=rows.texts,
+        text=[text or None for text in rows.texts],  # never means that nothing is said
         duration_s=[_seconds(written) for written in milliseconds],
         language=None if named else [languages[locale] for locale in rows.locales],
         speaker=rows.speakers,

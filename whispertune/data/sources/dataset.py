@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from whispertune.data.audio import SAMPLE_RATE_HZ, AudioReader
 from whispertune.data.segments import Embedded, Joined, Part, Problem, Recording, Segment, SourceData, SourceSpec
+from whispertune.data.sources.cells import mapped
 from whispertune.data.sources.hub_rows import TASKS
 from whispertune.data.sources.rows import LONGEST_S, ROUNDING_S, Trouble
 from whispertune.data.streams import Stream
 from whispertune.data.table import SegmentTable
 from whispertune.errors import DataError
-from whispertune.languages import LANGUAGE_NAMES
+from whispertune.languages import LANGUAGE_NAMES, code_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +54,7 @@ def is_dataset(path: Path) -> bool:
 
 def read_dataset(spec: SourceSpec, audio: AudioReader) -> SourceData:
     """All rows of a split; those that cannot be used are Problems."""
-    rows = _rows(_shards(spec)).limited(spec)
+    rows = _rows(_shards(spec), spec).limited(spec)
     return SourceData(rows.table, tuple(rows.problems.values()))
 
 
@@ -61,7 +62,7 @@ def stream_dataset(spec: SourceSpec, audio: AudioReader) -> Stream:
     """The rows of a split, each shard's read when it is opened; with a limit all of them are one shard."""
     files = _shards(spec)
     if spec.limit_rows is not None or spec.limit_hours is not None:
-        return _ShardStream(spec, (files,), (_rows(files).limited(spec).count,))
+        return _ShardStream(spec, (files,), (_rows(files, spec).limited(spec).count,))
     return _ShardStream(spec, tuple((file,) for file in files), tuple(_count(file) for file in files))
 
 
@@ -77,7 +78,7 @@ class _ShardStream:
 
     def open(self, shard: int, skip: int = 0) -> Iterator[Segment | Problem]:
         """The rows of one shard; their audio stays in its file until it is read."""
-        return _rows(self.shards[shard]).limited(self.spec).items(skip)
+        return _rows(self.shards[shard], self.spec).limited(self.spec).items(skip)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +161,16 @@ class _Chains:
         return Embedded(self.files[file], row - int(self.file_starts[file]), column, name)
 
 
-def _rows(files: Sequence[Path]) -> _Rows:
+def _rows(files: Sequence[Path], spec: SourceSpec) -> _Rows:
     import pyarrow as pa
 
-    tables = [_read(file) for file in files]
+    tables = [_with_languages(_read(file), spec) for file in files]
     if not tables:
         return _Rows(SegmentTable.of(()), np.array([], dtype=np.int64), {})
     starts = np.cumsum([0, *(table.num_rows for table in tables)], dtype=np.int64)
     rows = pa.concat_tables(tables)
     problems: dict[int, Problem] = {}
-    for number, trouble in sorted(_troubles(rows).items()):
+    for number, trouble in sorted(_troubles(rows, spec).items()):
         shard = int(np.searchsorted(starts, number, side="right")) - 1
         problems[number] = Problem(f"{files[shard]} row {number - starts[shard]}", *trouble)
     used = np.ones(rows.num_rows, dtype=np.bool_)
@@ -247,21 +248,28 @@ def _read(file: Path) -> pa.Table:
     return pa.table(arrays, names=[name for name, _ in kinds])
 
 
+def _with_languages(rows: pa.Table, spec: SourceSpec) -> pa.Table:
+    """Languages as Whisper's codes; the recipe's stands in for one that Whisper does not know."""
+    own = rows["language"].combine_chunks()
+    codes = mapped(own, len(own), lambda written: code_of(written) or spec.language or written, None)
+    return rows.set_column(rows.schema.get_field_index("language"), "language", codes.dictionary_decode())
+
+
 def _numbers(rows: pa.Table, name: str) -> NDArray[np.float64]:
     """A column, nan where it is null."""
     return np.asarray(rows[name].to_numpy(), dtype=np.float64)
 
 
-def _troubles(rows: pa.Table) -> dict[int, Trouble]:
+def _troubles(rows: pa.Table, spec: SourceSpec) -> dict[int, Trouble]:
     """The first thing that is wrong with each row that cannot be used: anybody may have written it."""
     found: dict[int, Trouble] = {}
-    for kind, name, wrong in _checks(rows):
+    for kind, name, wrong in _checks(rows, spec):
         for number in np.flatnonzero(wrong):
             found.setdefault(int(number), (kind, f"{name} is {rows[name][int(number)].as_py()!r:.60}"))
     return found
 
 
-def _checks(rows: pa.Table) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+def _checks(rows: pa.Table, spec: SourceSpec) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     """A kind of trouble, the column that it stands in, and the rows that have it."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -269,8 +277,10 @@ def _checks(rows: pa.Table) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     for name in (*_COLUMNS, *_NUMBERS):
         if name != "speaker":
             yield "malformed row", name, rows[name].is_null().to_numpy()
-    yield "empty text", "text", pc.equal(pc.utf8_trim_whitespace(rows["text"]), "").fill_null(True).to_numpy()
-    for name, known in (("language", LANGUAGE_NAMES), ("task", TASKS)):
+    if not spec.empty_texts:
+        yield "empty text", "text", pc.equal(pc.utf8_trim_whitespace(rows["text"]), "").fill_null(True).to_numpy()
+    languages = (*LANGUAGE_NAMES, *([spec.language] if spec.language else ()))
+    for name, known in (("language", languages), ("task", TASKS)):
         kinds = pa.array(list(known), pa.large_string())
         yield f"unknown {name}", name, ~pc.is_in(rows[name], kinds).to_numpy()
     start_s, end_s, before_s = (_numbers(rows, name) for name in ("start_s", "end_s", "before_s"))

@@ -71,13 +71,14 @@ def stream_hub(spec: SourceSpec, audio: AudioReader) -> HubStream:
 
 def _items(place: Place, spec: SourceSpec, audio: AudioReader) -> Iterator[Segment | Problem]:
     size = min(_JUDGED_ROWS, spec.limit_rows or _JUDGED_ROWS)
+    taken: set[str] = set()
     for origin, features, files in _downloaded(place):
         columns, behind = choose_columns(features, spec, origin), 0
         for file in files:
             table = _opened(file)
             for first in range(0, table.num_rows, size):
                 rows = _rows(table.slice(first, size), first, file, behind, columns, origin, place.put_there)
-                yield from judged(rows, columns, origin, spec, audio, trust=True)
+                yield from judged(rows, columns, origin, spec, audio, trust=True, taken=taken)
             behind += table.num_rows
 
 

@@ -142,13 +142,22 @@ def suffix_of(path: str | None) -> str:
 
 
 def judged(
-    rows: Sequence[Row], columns: Columns, origin: Origin, spec: SourceSpec, audio: AudioReader, trust: bool = False
+    rows: Sequence[Row],
+    columns: Columns,
+    origin: Origin,
+    spec: SourceSpec,
+    audio: AudioReader,
+    trust: bool = False,
+    taken: set[str] | None = None,
 ) -> list[Segment | Problem]:
-    """Each row as what it came to. With `trust`, durations that rows state count where samples of them are right."""
+    """Each row as what it came to. With `trust`, durations that rows state count where samples of them are right.
+
+    With the ids `taken` by earlier rows, which grow by those of these, a row with one of them is a Problem.
+    """
     parsed = [_parsed(row, columns, origin, spec) for row in rows]
     good = [one for one in parsed if isinstance(one, _Parsed)]
     lengths = iter(_lengths(good, audio, trust))
-    return [_segment(one, next(lengths), columns, origin) if isinstance(one, _Parsed) else one for one in parsed]
+    return [_segment(one, next(lengths), columns, origin, taken) if isinstance(one, _Parsed) else one for one in parsed]
 
 
 def limited(items: Iterable[Segment | Problem], spec: SourceSpec) -> Iterator[Segment | Problem]:
@@ -204,7 +213,7 @@ def _parsed(row: Row, columns: Columns, origin: Origin, spec: SourceSpec) -> _Pa
         speaker = clean_text(_string(row, columns.speaker, columns))
         if row.recording is None:
             raise _UnusableError("no audio", f"{columns.audio} is empty")
-        if not text:
+        if not text and (not spec.empty_texts or row.values.get(columns.text) is None):
             raise _UnusableError("empty text", f"{columns.text} is empty")
         if task not in TASKS:
             raise _UnusableError("unknown task", f"the task is {task!r}, not one of {', '.join(TASKS)}")
@@ -259,7 +268,7 @@ def _stated_s(row: Row, columns: Columns) -> float:
 
 def _language(own: str, origin: Origin, spec: SourceSpec, where: str) -> str:
     """The row's own where Whisper knows it, else the recipe's, else that in the name of the configuration."""
-    code = code_of(own) or spec.language or (None if own else code_of(origin.config))
+    code = code_of(own) or spec.language or code_of(origin.config)
     if own and not code:
         fix = 'set language = "..." to the code of a related language that it can borrow, e.g. language = "sv"'
         raise DataError(f"Whisper knows no language {own!r}", where=where, fix=fix)
@@ -300,7 +309,9 @@ def _alike(rows: Sequence[_Parsed], stated_s: NDArray[np.float64]) -> NDArray[np
     return np.flatnonzero((rates > usual / _RATE_FACTOR) & (rates < usual * _RATE_FACTOR))
 
 
-def _segment(row: _Parsed, length: float | AudioError, columns: Columns, origin: Origin) -> Segment | Problem:
+def _segment(
+    row: _Parsed, length: float | AudioError, columns: Columns, origin: Origin, taken: set[str] | None
+) -> Segment | Problem:
     where = f"{origin}:{row.row.number}"
     if isinstance(length, AudioError):
         return Problem(where, "recording does not decode", length.what)
@@ -308,6 +319,11 @@ def _segment(row: _Parsed, length: float | AudioError, columns: Columns, origin:
     if trouble := time_trouble(row.start_s, end_s, length):
         return Problem(where, *trouble, seconds=max(0.0, min(end_s, length) - row.start_s))
     named = row.row.values.get(columns.id) if columns.id else None
+    if named is not None and taken is not None:
+        if str(named) in taken:
+            detail = f"another row has the id {str(named)!r}"
+            return Problem(where, "given twice", detail, seconds=min(end_s, length) - row.start_s)
+        taken.add(str(named))
     return Segment(
         id=where if named is None else str(named),
         recording=row.recording,

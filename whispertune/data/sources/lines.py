@@ -304,18 +304,23 @@ def _csv_rows(lines: _CsvLines, delimiter: str, *, quoted: bool) -> Iterator[tup
 
 def _csv_block(rows: Iterator[tuple[int, list[str] | Trouble]], taken: dict[str, int], width: int, path: Path) -> Block:
     lines: list[int] = []
-    cells: list[list[str]] = []
+    cells: list[Sequence[str | None]] = []
     problems: list[Problem] = []
     for line, values in rows:
         if isinstance(values, tuple):
             problems.append(Problem(f"{path}:{line}", *values))
             continue
         lines.append(line)
-        cells.append(values if len(values) == width else values + [""] * (width - len(values)))
+        cells.append(values if len(values) == width else [*values, *[None] * (width - len(values))])
         if len(lines) == _BLOCK_ROWS:
             break
-    columns = {field: text_column([row[place] or None for row in cells]) for field, place in taken.items()}
+    columns = {field: text_column(_cells(cells, field, place)) for field, place in taken.items()}
     return _block(np.array(lines, dtype=np.int64), dict(columns), problems)
+
+
+def _cells(rows: Sequence[Sequence[str | None]], field: str, place: int) -> list[str | None]:
+    """A column; nothing stands in a cell without characters, but for that of the text: that is empty."""
+    return [row[place] if field == "text" else row[place] or None for row in rows]
 
 
 def _unquoted(column: pa.Array) -> pa.Array:

@@ -3,6 +3,7 @@
     found = find_recordings(names, root=Path("corpus"), outside=False)
     found.paths[found.codes[17]]      # the path of row 17
     found.outside[found.codes[17]]    # whether that leads out of the root
+    files_below(Path("talks"))        # each folder below with the names of its files
 
 Containment is a matter of what is written: relative paths without `..`, and absolute ones that are below the root.
 Links are followed wherever they lead, because people link recordings into a folder on purpose.
@@ -72,6 +73,27 @@ def find_recordings(names: pa.Array, root: Path, *, outside: bool) -> Recordings
         distinct, paths, leads_out = distinct.take(pa.array(first)), same.dictionary, leads_out[first]
     unnamed = np.asarray(pc.equal(pc.utf8_trim_whitespace(distinct), ""))
     return Recordings(distinct, paths, codes, unnamed, np.asarray(pc.match_substring(distinct, "://")), leads_out)
+
+
+def files_below(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder with the names of its files, by name, this folder first.
+
+    Links to folders are followed, and no folder is entered twice: one that lies below comes under its own path.
+    """
+    top = os.path.realpath(folder)
+    entered = {top}
+    for path, subfolders, names in os.walk(folder, followlinks=True):
+        subfolders[:] = [name for name in sorted(subfolders) if _is_new(os.path.join(path, name), top, entered)]
+        yield Path(path), sorted(names)
+
+
+def _is_new(folder: str, top: str, entered: set[str]) -> bool:
+    """Whether to go into a folder; it then counts as entered."""
+    real = os.path.realpath(folder)
+    if real in entered or (os.path.islink(folder) and real.startswith(os.path.join(top, ""))):
+        return False
+    entered.add(real)
+    return True
 
 
 def missing_files(paths: pa.Array) -> NDArray[np.bool_]:
