@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from demo.speech import synthesise
+from demo.speech import TERMS, synthesise
 from whispertune.cli.quiet import quieten
 from whispertune.cli.screen import Screen, evaluation_table
 from whispertune.data.audio import AudioReader
@@ -33,6 +33,7 @@ from whispertune.train.run import Run
 
 RECIPE = Path(__file__).with_name("recipe.toml")
 SHOWN_CUES = 10
+DEPLOYED = "deployed"
 
 
 def main(folder: Path) -> int:
@@ -40,11 +41,13 @@ def main(folder: Path) -> int:
     quieten()
     console = Console(highlight=False)
     start = time.perf_counter()
-    if folder.exists():
-        if not (folder / "data" / "terms.txt").exists():
-            raise InputError("this folder is not the demo's", where=str(folder), fix="give a new one")
-        shutil.rmtree(folder)
     data, run = folder / "data", Run(folder / "run")
+    if folder.exists():
+        if not (data / TERMS).exists():
+            fix = "move it away, or give another: python -m demo FOLDER"
+            raise InputError("this folder is not the demo's", where=str(folder), fix=fix)
+        for made in (run.folder, folder / DEPLOYED):
+            shutil.rmtree(made, ignore_errors=True)
     console.rule("1  a vocabulary, read out")
     synthesise(data)
     recipe = load_recipe(RECIPE, [f"data.train.0.source={data / 'train.mp3'}", f"data.dev.0.source={data / 'dev.mp3'}"])
@@ -53,11 +56,11 @@ def main(folder: Path) -> int:
     with Screen() as screen:
         result = fine_tune(recipe, run, reporter=screen)
     console.rule("4  before and after")
-    _compare(console, result, load_terms(data / "terms.txt"))
+    _compare(console, result, load_terms(data / TERMS))
     _captions(console, data / "dev.mp3", recipe, run)
     console.rule("5  the folder to deploy")
     with Screen() as screen:
-        report = export_model(str(run.folder), "ct2", folder / "deployed", reporter=screen)
+        report = export_model(str(run.folder), "ct2", folder / DEPLOYED, reporter=screen)
     found = report.comparison
     if found is not None:
         console.print(
@@ -66,9 +69,7 @@ def main(folder: Path) -> int:
             f"texts are equal"
         )
     console.print(f"\n{(time.perf_counter() - start) / 60:.1f} minutes in all. Next:\n")
-    console.print(
-        f"  .venv/bin/whispertune transcribe {data / 'dev.mp3'} --model {folder / 'deployed'} --out captions/"
-    )
+    console.print(f"  .venv/bin/whispertune transcribe {data / 'dev.mp3'} --model {folder / DEPLOYED} --out captions/")
     console.print("  .venv/bin/whispertune init my-run --data recordings/ --dev recordings-dev/ --language sv")
     console.print("  .venv/bin/whispertune train my-run/recipe.toml")
     return 0
@@ -79,7 +80,7 @@ def _tell_data(console: Console, data: Path) -> None:
         cues = read_captions(data / f"{name}.vtt").cues
         minutes = sum(cue.end_s - cue.start_s for cue in cues) / 60
         console.print(f"{data / name}.mp3 + .vtt: {len(cues)} sentences, {minutes:.1f} min of speech")
-    terms = load_terms(data / "terms.txt")
+    terms = load_terms(data / TERMS)
     console.print(f"{len(terms)} terms: {', '.join(terms)}")
 
 

@@ -27,6 +27,7 @@ from whispertune.errors import WhispertuneError
 if TYPE_CHECKING:
     import numpy as np
 
+TERMS: Final = "terms.txt"
 SAMPLE_RATE_HZ: Final = 16_000  # what the synthesiser gives
 SAMPLES_PER_MS: Final = SAMPLE_RATE_HZ // 1000  # captions count in milliseconds
 MARGIN_SAMPLES: Final = 30 * SAMPLES_PER_MS  # kept around what is loud, for soft beginnings and ends
@@ -44,15 +45,16 @@ class Delivery:
 
 
 def synthesise(folder: Path) -> None:
-    """Write the train and dev recordings with their captions, and the terms, a line a term.
+    """Write the terms, a line a term, and the train and dev recordings with their captions.
 
     Raises:
         WhispertuneError: the synthesiser is not installed, or fails on a sentence.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # First: by it a demo that was stopped is known for one.
+    (folder / TERMS).write_text("".join(f"{term}\n" for term in SPOKEN), encoding="utf-8")
     _record(folder / "train.mp3", TRAIN, "en-US")
     _record(folder / "dev.mp3", DEV, "en-GB")
-    (folder / "terms.txt").write_text("".join(f"{term}\n" for term in SPOKEN), encoding="utf-8")
 
 
 def delivery(sentence: str) -> Delivery:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from whispertune.cli import main
 from whispertune.recipe_file import load_recipe
 
@@ -38,6 +40,23 @@ def test_every_commented_key_exists_and_shows_its_default(tmp_path: Path) -> Non
         **plain.model_dump(),
         "train": {**plain.train.model_dump(), "step_segments": 16},
     }
+
+
+def test_a_model_that_is_a_file_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "small.pt").write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+    assert 'model = "../small.pt"' in written(tmp_path, "--model", "small.pt")
+    monkeypatch.chdir(tmp_path / "a")
+    assert load_recipe(tmp_path / "my-run" / "recipe.toml").model == str(tmp_path / "small.pt")
+
+
+@pytest.mark.parametrize("run", ["afile", "afile/my-run"])
+def test_where_a_file_stands_no_run_can_be(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "afile").write_text("mine")
+    data = str(tmp_path)
+    assert main(["init", str(tmp_path / run), "--data", data, "--dev", data]) == 2
+    assert "give another folder" in capsys.readouterr().err
+    assert (tmp_path / "afile").read_text() == "mine"
 
 
 def test_a_recipe_is_not_overwritten(tmp_path: Path) -> None:

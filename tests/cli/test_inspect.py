@@ -63,6 +63,14 @@ def test_what_cannot_be_ends_with_2(
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_recipe_without_data_says_what_to_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "recipe.toml").write_text('model = "bundled:whisper-base"\n[data]\n')
+    assert main(["inspect", str(tmp_path / "recipe.toml"), "--out", str(tmp_path / "report.html")]) == 2
+    told = capsys.readouterr().err
+    assert "the recipe has no data" in told
+    assert "[[data.train]]" in told
+
+
 def test_a_file_of_yours_is_safe(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     notes = tmp_path / "notes.html"
     notes.write_text("mine")

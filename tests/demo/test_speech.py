@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from demo.__main__ import main
 from demo.sentences import DEV, SPOKEN, TRAIN, spoken, terms_in
 from demo.speech import delivery, synthesise
-from whispertune.errors import WhispertuneError
+from whispertune.errors import InputError, WhispertuneError
 from whispertune.score.terms import load_terms
 
 RECORDINGS = {"train": TRAIN, "dev": DEV}
@@ -133,9 +134,29 @@ def test_the_same_files_come_out_again(folder: Path, tmp_path: Path) -> None:
     assert all((tmp_path / name).read_bytes() == (folder / name).read_bytes() for name in names)
 
 
-def test_a_missing_synthesiser_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def voiceless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A synthesiser that fails."""
     (tmp_path / "py_nanotts.py").write_text("raise ImportError('no voices here')\n", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+@pytest.mark.usefixtures("voiceless")
+def test_a_demo_that_stopped_in_its_first_seconds_runs_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(WhispertuneError, match="no voices here"):
+            main(tmp_path / "demo-run")
+
+
+def test_a_folder_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(InputError, match=r"is not the demo's[\s\S]*python -m demo FOLDER"):
+        main(tmp_path)
+    assert (tmp_path / "run").is_dir()
+
+
+@pytest.mark.usefixtures("voiceless")
+def test_a_missing_synthesiser_is_named(tmp_path: Path) -> None:
     with pytest.raises(WhispertuneError, match="no voices here") as caught:
         synthesise(tmp_path / "data")
     assert "whispertune[demo]" in str(caught.value)

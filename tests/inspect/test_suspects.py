@@ -160,6 +160,22 @@ def test_losses_are_those_of_the_tokens_of_each_text(tmp_path: Path, tiny: Model
         assert [getattr(loss, name) for loss in losses] == pytest.approx(expected, abs=0.003)
 
 
+def test_rows_whose_ids_are_equal_keep_what_is_theirs(noises: Path, tiny: ModelFolder, reader: AudioReader) -> None:
+    """Texts, losses and decodes; the row that does not fit is named."""
+    rows = rows_of(noises / "train", "sv", reader)
+    rows[4] = replace(rows[4], text="många ord " * 200)
+    alike = [replace(row, id="same") for row in rows]
+    losses, _ = text_losses(rows, load_live(tiny), reader)
+    found, problems = text_losses(alike, load_live(tiny), reader)
+    assert [each.segment for each in found] == alike[:4] + alike[5:]
+    assert [each.heard for each in found] == [each.heard for each in losses]
+    assert [each.where for each in problems] == ["same"]
+    told, again = (
+        {each.segment.text: each.heard for each in rank_suspects(of, tiny, reader)[0]} for of in (rows, alike)
+    )
+    assert again == told
+
+
 def test_no_rows_are_an_error(tiny: ModelFolder, reader: AudioReader) -> None:
     with pytest.raises(DataError, match="no rows"):
         rank_suspects([], tiny, reader)

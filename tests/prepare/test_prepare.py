@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,8 @@ import soundfile
 
 from tests.prepare.conftest import RATE_HZ, clips, hashes, recipe_of, talk, voice
 from whispertune.data.audio import AudioReader
-from whispertune.data.segments import SourceSpec
+from whispertune.data.problems import write_dropped
+from whispertune.data.segments import Problem, SourceSpec
 from whispertune.data.sources import open_source
 from whispertune.data.sources.dataset import read_dataset
 from whispertune.data.table import as_table
@@ -117,18 +119,75 @@ def test_rows_that_only_the_audio_gives_away_are_left_out_by_reason(tmp_path: Pa
     recipe = recipe_of(folder, data={"max_bad_share": 0.5})
     (split,) = prepare_dataset(recipe, out).splits
     assert (split.rows, split.dropped) == (7, {"no speech": 1, "clipped": 1, "same audio, other text": 1})
-    assert {row["kind"] for row in dropped(out)} == set(split.dropped)
+    assert {row["kind"]: row["line"] for row in dropped(out)} == {
+        "no speech": 2,
+        "clipped": 5,
+        "same audio, other text": 4,
+    }
     assert all(row["source"] == "data" and row["split"] == "train" for row in dropped(out))
+
+
+@pytest.mark.usefixtures("here")
+def test_rows_left_out_are_told_as_those_of_a_run(tmp_path: Path) -> None:
+    clips(tmp_path / "data", 10, 1.5, seed=60)
+    (tmp_path / "data" / "clip3.wav").unlink()
+    prepare_dataset(recipe_of(tmp_path / "data", data={"max_bad_share": 0.5}), tmp_path / "out")
+    (row,) = dropped(tmp_path / "out")
+    write_dropped(tmp_path / "run.jsonl", [Problem("a.csv:3", "no text", "nothing is said")])
+    assert json.loads((tmp_path / "run.jsonl").read_text()).keys() <= row.keys()
+    assert (row["line"], row["reason"]) == (4, row["kind"])
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [
+        ({"markup": "drop"}, "markup"),
+        ({"max_same_text": 1}, "one text too often"),
+        ({}, "duplicate"),
+        ({}, "same audio twice"),
+    ],
+)
+def test_what_the_recipe_asks_to_leave_out_is_not_bad(asked: dict[str, object], kind: str, tmp_path: Path) -> None:
+    """Two rows of ten, over the limit, as `train` takes them."""
+    folder = tmp_path / "data"
+    clips(folder, 10, 1.5, seed=60)
+    manifest = folder / "metadata.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+    for number in (1, 2):
+        if kind == "markup":
+            rows[number]["text"] = f"[skratt] {rows[number]['text']}"
+        if kind in ("one text too often", "same audio twice"):
+            rows[number]["text"] = rows[0]["text"]
+        if kind == "same audio twice":
+            shutil.copy(folder / "clip0.wav", folder / f"clip{number}.wav")
+        if kind == "duplicate":
+            rows[number] = rows[0]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (split,) = prepare_dataset(recipe_of(folder, clean=asked), tmp_path / "out").splits
+    assert (split.rows, split.dropped) == (8, {kind: 2})
 
 
 def test_too_many_bad_rows_end_it(tmp_path: Path) -> None:
     clips(tmp_path / "data", 10, 1.5, seed=60)
     soundfile.write(tmp_path / "data" / "clip1.wav", np.zeros(24_000, np.int16), RATE_HZ)
-    with pytest.raises(DataError, match=r"1 of 10 rows cannot be used \(10.0%; the limit is 5.0%\): 1 no speech"):
+    told = r"1 of 10 rows cannot be used \(10.0%; the limit is 5.0%\): 1 no speech[\s\S]*out/dropped.jsonl names all"
+    with pytest.raises(DataError, match=told):
         prepare_dataset(recipe_of(tmp_path / "data"), tmp_path / "out")
     assert not (tmp_path / "out" / "prepare.json").exists()
+    assert [(row["line"], row["kind"]) for row in dropped(tmp_path / "out")] == [(2, "no speech")]
     loosened = recipe_of(tmp_path / "data", data={"max_bad_share": 0.2})
     assert prepare_dataset(loosened, tmp_path / "out").splits[0].rows == 9
+
+
+@pytest.mark.usefixtures("here")
+def test_bad_rows_that_only_all_shards_tell_are_named_too(tmp_path: Path) -> None:
+    clips(tmp_path / "data", 10, 1.5, seed=60)
+    shutil.copy(tmp_path / "data" / "clip2.wav", tmp_path / "data" / "clip3.wav")
+    told = r"1 of 10 rows [\s\S]*: 1 same audio, other text\n +metadata.jsonl:4: the same audio as"
+    with pytest.raises(DataError, match=told):
+        prepare_dataset(recipe_of(tmp_path / "data"), tmp_path / "out")
+    assert [row["where"] for row in dropped(tmp_path / "out")] == ["metadata.jsonl:4"]
 
 
 @pytest.mark.usefixtures("here")
@@ -139,7 +198,7 @@ def test_audio_of_dev_in_train(policy: str, rows: int | None, tmp_path: Path) ->
     clips(tmp_path / "dev", 2, 1.5, seed=90, name="other")
     samples, _ = soundfile.read(tmp_path / "train" / "clip5.wav", dtype="int16")
     soundfile.write(tmp_path / "dev" / "other0.wav", np.append(samples, np.zeros(100, np.int16)), RATE_HZ)
-    recipe = recipe_of(tmp_path / "train", tmp_path / "dev", clean={"leakage": policy}, data={"max_bad_share": 0.2})
+    recipe = recipe_of(tmp_path / "train", tmp_path / "dev", clean={"leakage": policy})
     if rows is None:
         with pytest.raises(DataError, match="the audio of 1 rows of train is in dev too"):
             prepare_dataset(recipe, tmp_path / "out")
@@ -209,6 +268,17 @@ def test_sources_of_one_name_stay_two(tmp_path: Path) -> None:
     assert [row["source"] for row in silent] == names
 
 
+@pytest.mark.usefixtures("here")
+def test_ids_of_several_sources_differ(tmp_path: Path) -> None:
+    """Also where a folder of the first is called as the prefix of the second is."""
+    talk(tmp_path / "first" / "1", "a", [(1.0, 3.0)], 4.0, seed=20)
+    talk(tmp_path / "second", "a", [(1.0, 3.0)], 4.0, seed=21)
+    tables = [{"source": str(tmp_path / name)} for name in ("first", "second")]
+    prepare_dataset(recipe_of(tmp_path, data={"train": tables}), tmp_path / "out")
+    ids = pq.read_table(next((tmp_path / "out" / "data").iterdir()), columns=["id"])["id"].to_pylist()
+    assert ids == ["0/1/a.vtt:3", "1/a.vtt:3"]
+
+
 def test_done_again_does_nothing(manifest: Path, whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "out")
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
@@ -256,11 +326,13 @@ def test_shards_of_an_earlier_dataset_never_stand_beside_new_ones(manifest: Path
     assert hashes(tmp_path / "out") == hashes(whole)
 
 
-def test_a_folder_with_other_things_is_left_alone(talks: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["thesis.tex", ".thesis.tex.partial", ".thesis.tex.laptop.12.partial"])
+def test_a_folder_with_other_things_is_left_alone(name: str, talks: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match=r"holds other things already \(thesis.tex\)"):
+    (tmp_path / "out" / name).write_text("years of work")
+    with pytest.raises(InputError, match=rf"holds other things already \({re.escape(name)}\)"):
         prepare_dataset(recipe_of(talks), tmp_path / "out")
+    assert (tmp_path / "out" / name).read_text() == "years of work"
 
 
 @pytest.mark.parametrize("text", ["3", "0/4", "5/4", "a/b", "1/0"])

@@ -46,7 +46,7 @@ def uploads(hub: Hub) -> int:
 def test_a_pushed_dataset_is_private_and_loads(dataset: Path, hub: Hub) -> None:
     from datasets import load_dataset
 
-    pushed = push_dataset(dataset, "me/mine", public=False, reporter=Reporter())
+    pushed = push_dataset(dataset, "me/mine", public=False, reporter=Reporter()).files
     assert hub.repos["datasets", "me/mine"].private
     there = hub.files("me/mine")
     assert {name: content for name, content in there.items() if name in pushed} == files_of(dataset)
@@ -58,18 +58,41 @@ def test_a_pushed_dataset_is_private_and_loads(dataset: Path, hub: Hub) -> None:
 def test_what_is_there_is_not_sent_again(dataset: Path, hub: Hub) -> None:
     """After a push that broke off behind its first shard, and after a whole one."""
     shard = "data/train-00000-of-00002.parquet"
-    content = (dataset / shard).read_bytes()
-    stale = {shard: content, "data/train-00005-of-00009.parquet": b"of an earlier dataset"}
-    hub.add_repo("me/mine", stale, private=True)
+    begun = {shard: (dataset / shard).read_bytes(), ".gitattributes": b"*.parquet filter=lfs\n"}
+    hub.add_repo("me/mine", begun, private=True)
     push_dataset(dataset, "me/mine", public=False, reporter=Reporter())
     assert uploads(hub) == 2
-    assert set(hub.files("me/mine")) == set(files_of(dataset))
-    push_dataset(dataset, "me/mine", public=False, reporter=Reporter())
+    assert set(hub.files("me/mine")) == {*files_of(dataset), ".gitattributes"}
+    assert push_dataset(dataset, "me/mine", public=False, reporter=Reporter()).removed == ()
     assert uploads(hub) == 2
+
+
+def test_shards_of_an_earlier_dataset_go_and_nothing_else(dataset: Path, hub: Hub) -> None:
+    stale = "data/train-00005-of-00009.parquet"
+    mine = {"interviews/train-00000-of-00001.parquet": b"mine", "data/notes.parquet": b"mine", "raw.csv": b"mine"}
+    hub.add_repo("me/mine", {**files_of(dataset), **mine, stale: b"of an earlier dataset"}, private=True)
+    assert push_dataset(dataset, "me/mine", public=False, reporter=Reporter()).removed == (stale,)
+    assert hub.files("me/mine") == files_of(dataset) | mine
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"README.md": b"---\n---\nmy own card", "interviews/train-0.parquet": b"1", "raw.csv": b"2", "talk.wav": b"3"},
+        {"data/train-00000-of-00002.parquet": b"another's, by the name that the hub's library gives"},
+        {"prepare.json": b'["another\'s"]'},
+    ],
+)
+def test_what_others_put_there_is_left_alone(theirs: dict[str, bytes], dataset: Path, hub: Hub) -> None:
+    hub.add_repo("me/corpus", theirs, private=True)
+    with pytest.raises(InputError, match=r"me/corpus: the repository holds other files \([\s\S]*of its own"):
+        push_dataset(dataset, "me/corpus", public=False, reporter=Reporter())
+    assert hub.files("me/corpus") == theirs
+    assert uploads(hub) == 0
 
 
 def test_public_only_when_asked_for(dataset: Path, hub: Hub) -> None:
-    hub.add_repo("me/open", {"README.md": b"---\n---\n"})
+    hub.add_repo("me/open", {})
     with pytest.raises(InputError, match=r"is there already and is public[\s\S]*--public"):
         push_dataset(dataset, "me/open", public=False, reporter=Reporter())
     push_dataset(dataset, "me/open", public=True, reporter=Reporter())
@@ -163,10 +186,14 @@ def test_streams_stand_beside_other_sources(dataset: Path, tmp_path: Path, reade
 @pytest.mark.usefixtures("here")
 def test_the_command(talks: Path, tmp_path: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
     save_recipe(recipe_of(talks), tmp_path / "recipe.toml")
+    stale = "data/train-00001-of-00002.parquet"
+    mark = json.dumps({"digest": "", "splits": [], "shards": []}).encode()
+    hub.add_repo("me/talks", {"prepare.json": mark, stale: b"of an earlier dataset"}, private=True)
     prepare(tmp_path / "recipe.toml", ["clean.case=lower"], out=tmp_path / "out", push="me/talks")
     told = capsys.readouterr().out
     assert "train: 24 rows, 0.02 h in 1 shards" in told
     assert "pushed to me/talks (private):\n  data/train-00000-of-00001.parquet\n  README.md" in told
+    assert f"removed there, of an earlier dataset: {stale}" in told
     assert all(text == text.lower() for text in texts(tmp_path / "out", "train"))
     prepare(tmp_path / "recipe.toml", ["clean.case=lower"], out=tmp_path / "out", json=True)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])

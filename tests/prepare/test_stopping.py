@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.prepare.conftest import hashes, recipe_of
+from whispertune.errors import InputError
 from whispertune.prepare.run import prepare_dataset
 from whispertune.prepare.shards import left_behind, own_name
 from whispertune.recipe_file import save_recipe
@@ -40,6 +42,18 @@ class Said(Reporter):
 
     def say(self, text: str) -> None:
         self.said.append(text)
+
+
+class Filling(Reporter):
+    """From when so much is written on, files of this process may be no longer: as on a disk that is full."""
+
+    def __init__(self, share: float, limit_bytes: int) -> None:
+        self.share, self.limit_bytes = share, limit_bytes
+
+    def working(self, what: str, done: int, total: int) -> None:
+        if what == "writing" and done >= self.share * total:
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit_bytes, hard))
 
 
 def _saved(data: Path, folder: Path) -> tuple[Path, Path]:
@@ -119,6 +133,40 @@ def test_what_a_dead_process_left_is_known_by_its_name(
     assert (left_behind(mine), left_behind(theirs)) == (False, True)
     monkeypatch.setattr(socket, "gethostname", lambda: "example.org")
     assert not left_behind(theirs)
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(("share", "limit_bytes"), [(0.25, 20_000), (1.0, 500)])
+def test_where_the_disk_is_full_it_says_so_and_goes_on_later(
+    share: float, limit_bytes: int, manifest: Path, whole: Path, tmp_path: Path
+) -> None:
+    """In the second of four shards, and in what is written behind them."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(InputError, match=r"cannot be written \(File too large\)"):
+            prepare_dataset(recipe_of(manifest), tmp_path / "out", reporter=Filling(share, limit_bytes))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "out" / "prepare.json").exists()
+    assert not list((tmp_path / "out").glob("*.partial"))
+    prepare_dataset(recipe_of(manifest), tmp_path / "out")
+    assert hashes(tmp_path / "out") == hashes(whole)
+
+
+@pytest.mark.usefixtures("here")
+def test_what_was_half_written_in_the_last_step_is_in_nobodys_way(talks: Path, tmp_path: Path) -> None:
+    """Of a process that was killed it goes; one of another machine may still be at work."""
+    out = tmp_path / "out"
+    out.mkdir()
+    dead = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    dead.wait()
+    mine = own_name(out / "dropped.jsonl")
+    mine.with_name(mine.name.replace(f".{os.getpid()}.", f".{dead.pid}.")).write_text('{"split": "tra')
+    theirs = out / ".README.md.elsewhere.12.partial"
+    theirs.write_text("---")
+    assert prepare_dataset(recipe_of(talks), out).complete
+    found = sorted(path.name for path in out.iterdir())
+    assert found == [theirs.name, "README.md", "data", "dropped.jsonl", "prepare.json"]
 
 
 @pytest.mark.usefixtures("here")

@@ -36,7 +36,7 @@ language = {language}  # Whisper's code; for a language it does not know, that o
 [train]
 epochs = 3
 # step_segments = 16  # a step draws so many segments and packs them into 30 s windows
-# learning_rate = {rate}  # unset: by the size of the model; a new language takes twice as much or more
+# learning_rate = {rate}  # unset: by the size of the model; a new language takes four times as much or more
 # dropout = 0.0
 
 [evaluation]
@@ -72,6 +72,7 @@ def init(
     [bold]whispertune init my-run --data recordings/ --dev recordings-dev/ --language sv[/bold]
     """
     from whispertune.errors import InputError
+    from whispertune.files import writing
     from whispertune.model.load import RUN_MARK
     from whispertune.recipe import located, place_of
     from whispertune.recipe_file import load_recipe
@@ -85,7 +86,6 @@ def init(
         if path is not None and not path.exists():
             fix = "give a folder of recordings, a manifest, or a source such as hub:google/fleurs:sv_se"
             raise InputError("nothing is there", where=source, fix=fix)
-    run.mkdir(parents=True, exist_ok=True)
     sources = {"train": data, "dev": dev, "test": test or []}
     tables = {
         split: "\n".join(
@@ -96,7 +96,7 @@ def init(
     text = TEMPLATE.format(
         recipe=recipe,
         name=_text(run.resolve().name),
-        model=_text(_relative(Path(model), run) if Path(model).is_dir() else model),
+        model=_text(_relative(Path(model), run) if Path(model).exists() else model),
         language=_text(language or "en"),
         train=tables["train"],
         dev=tables["dev"],
@@ -105,9 +105,11 @@ def init(
     )
     if language is None:
         text = text.replace("\nlanguage = ", "\n# language = ")
-    recipe.write_text(text, encoding="utf-8")
-    load_recipe(recipe)
-    write_json(run / RUN_MARK, {})
+    with writing(run):
+        run.mkdir(parents=True, exist_ok=True)
+        recipe.write_text(text, encoding="utf-8")
+        load_recipe(recipe)
+        write_json(run / RUN_MARK, {})
     typer.echo(f"{recipe}\nnext:  whispertune train {recipe}")
 
 

@@ -62,5 +62,7 @@ def prepare(
         visibility = "public" if public else "private"
         typer.echo(f"pushed to {push} ({visibility}):")
         typer.echo("\n".join(f"  {name}" for name in prepared.pushed))
+        if prepared.removed:
+            typer.echo(f"removed there, of an earlier dataset: {', '.join(prepared.removed)}")
     else:
         typer.echo(f'next:  source = "dataset:{out}:train" in a recipe, or --push me/my-dataset')

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from whispertune.data.audio import AudioReader
 from whispertune.data.keyed import keyed_rng
 from whispertune.data.segments import Problem, Segment
-from whispertune.data.table import SegmentTable, as_table
+from whispertune.data.table import SegmentTable, as_table, strings
 from whispertune.decode.engines import LiveModel
 from whispertune.model.loss import resolve_precision
 from whispertune.windows.batches import Batch, LoadedWindow, PlannedWindow, collate, load_window
@@ -63,15 +63,17 @@ def text_losses(
     segments: Sequence[Segment], live: LiveModel, reader: AudioReader, progress: Progress | None = None
 ) -> tuple[list[TextLoss], list[Problem]]:
     """The losses of all segments that can be read, in the order given, and the others as problems."""
-    table, model = as_table(segments), _Model(live)
+    given, model = as_table(segments), _Model(live)
+    table = replace(given, ids=strings(str(row) for row in range(len(given))))  # those given may be equal
     fitting = fits(table, Limits(), _counter(live.vocabulary))
     problems = [_too_long(table[int(row)]) for row in np.flatnonzero(~fitting)]
-    found: dict[str, TextLoss] = {}
+    found: dict[int, TextLoss] = {}
     for batch in _batches(table.where(fitting), live.vocabulary, reader, problems):
-        found |= {loss.segment.id: loss for loss in model.losses(batch)}
+        found |= {int(loss.segment.id): loss for loss in model.losses(batch)}
         if progress:
             progress(len(found) + len(problems), len(table))
-    return [found[id_] for id_ in table.ids.to_pylist() if id_ in found], problems
+    losses = [replace(loss, segment=given[row]) for row, loss in sorted(found.items())]
+    return losses, [replace(each, where=given.ids[int(each.where)].as_py()) for each in problems]
 
 
 class _Model:

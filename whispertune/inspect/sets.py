@@ -19,7 +19,7 @@ from whispertune.data.leakage import check_apart
 from whispertune.data.segments import Problem, Segment, SourceData, SourceSpec
 from whispertune.data.sources import open_stream
 from whispertune.data.table import SegmentTable, as_table, prefixed
-from whispertune.errors import DataError, InputError
+from whispertune.errors import DataError, InputError, RecipeError
 from whispertune.inspect.survey import PackedStep, Survey, Watch, read_cleaned, unwatched
 from whispertune.recipe import Recipe, SourceTable
 from whispertune.recipe_file import load_recipe, parse_recipe
@@ -55,14 +55,18 @@ def recipe_of(
     """The recipe that is given, or one that trains on the source and has all defaults.
 
     Raises:
-        InputError: an option that a recipe says itself. RecipeError: the recipe, or a value, is wrong.
+        InputError: an option that a recipe says itself. RecipeError: the recipe, or a value, is wrong; it has no data.
     """
     if is_recipe(source):
         given = {"--language": language, "--task": task, "--column": columns}
         for option, value in given.items():
             if value:
                 raise InputError(f"{option} is for a source; a recipe says it itself", where=source)
-        return _limited(load_recipe(Path(source)), limit_rows)
+        recipe = load_recipe(Path(source))
+        if not any(getattr(recipe.data, name) for name in SPLITS):
+            fix = 'write [[data.train]] and below it source = "recordings/"'
+            raise RecipeError("the recipe has no data", where=source, fix=fix)
+        return _limited(recipe, limit_rows)
     asked: dict[str, Any] = {"source": source, "columns": dict(columns)}
     asked |= {} if limit_rows is None else {"limit_rows": limit_rows}
     tree: dict[str, Any] = {"model": model or "", "data": {"train": [asked]}}
@@ -107,7 +111,13 @@ def read_set(
     found = []
     for index, table in enumerate(tables):
         watch(f"reading {name}", index, len(tables))
-        spec = source_spec(table, language=recipe.language or language, task=recipe.task, origin=_origin(name, index))
+        spec = source_spec(
+            table,
+            language=recipe.language or language,
+            task=recipe.task,
+            origin=_origin(name, index),
+            scored=name != "train",
+        )
         if table.streaming:
             data = _read_head(spec, rules, reader, source=label(table))
         else:

@@ -90,7 +90,7 @@ def read_cleaned(spec: SourceSpec, rules: CleanRules, reader: AudioReader, *, so
     """The rows of a source that can be used; problems name the source as `source`."""
     found = open_source(spec, reader)
     problems = tuple(replace(problem, source=source) for problem in found.problems)
-    return clean(replace(found, problems=problems), rules, source=source)
+    return clean(replace(found, problems=problems), rules, source=source, empty_texts=spec.empty_texts)
 
 
 def survey(

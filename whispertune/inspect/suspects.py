@@ -28,6 +28,7 @@ from whispertune.inspect.losses import Progress, TextLoss, text_losses
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.score.normalize import normalizer_for
 from whispertune.score.wer import align_characters
+from whispertune.score.written import text_language
 
 DECODED_SHARE = 0.2  # of the rows, the worst
 DECODED_ROWS = 500  # at most: more than a person will look at
@@ -134,14 +135,15 @@ def _explained(share: float, median: float) -> str:
 def _decoded(suspects: Sequence[Suspect], live: LiveModel, reader: AudioReader, progress: Progress) -> list[Suspect]:
     """The same with what the model writes for their audio; where that agrees with the text, nothing is suspicious."""
     engine = live_engine("ctranslate2", live)
+    segments = [replace(each.segment, id=str(row)) for row, each in enumerate(suspects)]  # their ids may be equal
     # All were read a moment ago; one that fails now stays as it is, not decoded.
-    found, _ = decode_segments(engine, [each.segment for each in suspects], Source(reader), progress=progress)
-    texts = {each.segment.id: each.text for each in found}
-    return [_with_decode(each, texts[each.segment.id]) if each.segment.id in texts else each for each in suspects]
+    found, _ = decode_segments(engine, segments, Source(reader), progress=progress)
+    texts = {int(each.segment.id): each.text for each in found}
+    return [_with_decode(each, texts[row]) if row in texts else each for row, each in enumerate(suspects)]
 
 
 def _with_decode(suspect: Suspect, heard: str) -> Suspect:
-    normalize = normalizer_for(suspect.segment.language)
+    normalize = normalizer_for(text_language(suspect.segment))
     cer = align_characters(normalize(suspect.segment.text), normalize(heard)).counts.rate
     if cer <= AGREEING_CER:
         reason = f"{suspect.reason}; but the model wrote nearly the same, {heard.strip()!r} (CER {cer:.0f} %)"

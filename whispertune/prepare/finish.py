@@ -10,10 +10,9 @@ when: two that do it at once write the same, file by file, under names of their 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import combinations
@@ -28,6 +27,7 @@ from whispertune.data.sources.dataset import MARK, SPLITS
 from whispertune.errors import DataError
 from whispertune.files import sha256, sync
 from whispertune.prepare.card import card
+from whispertune.prepare.dropped import NAMES, check_bad_shares, write_dropped
 from whispertune.prepare.job import record_path, shard_path
 from whispertune.prepare.plan import Plan, Shard
 from whispertune.prepare.prepared import Prepared, SplitCount
@@ -42,12 +42,8 @@ from whispertune.prepare.shards import (
 )
 from whispertune.recipe import Recipe
 
-DROPPED = "dropped.jsonl"
 DATA = "data"
 PACKAGES = ("whispertune", "pyarrow", "soundfile", "numpy")
-
-_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^/\s:]+/)+")  # of an absolute path
-_NAMES = {hub: name for name, hub in SPLITS.items()}
 
 Hashes = NDArray[np.uint64]
 
@@ -59,6 +55,7 @@ class _Finished:
     shard: Shard
     record: ShardRecord
     dropped: dict[int, Problem]
+    left_out: tuple[Problem, ...] = ()  # the same, with their ids
 
 
 def finish(plan: Plan, out: Path, recipe: Recipe) -> Prepared | None:
@@ -76,8 +73,9 @@ def finish(plan: Plan, out: Path, recipe: Recipe) -> Prepared | None:
         if plan.rules.audio != "never":
             _find_same_audio(found, plan.rules.duplicates)
             _find_leakage(found, plan.rules.leakage)
+        found = [replace(each, left_out=_left_out(each, out)) for each in found]
         problems = _problems(plan, found)
-        _check_shares(plan, problems, recipe.data.max_bad_share, found)
+        check_bad_shares(problems, _rows(problems, found), recipe.data.max_bad_share, out)
         final = [_published(each, out) for each in found]
         sync(out / DATA)
         return _told(plan, final, problems, out)
@@ -134,12 +132,12 @@ def _find_leakage(found: Sequence[_Finished], leakage: str) -> None:
         leaked = np.flatnonzero(np.isin(mine, theirs))
         if len(leaked) and leakage == "error":
             raise DataError(
-                f"the audio of {len(leaked):,} rows of {_NAMES[name]} is in {_NAMES[other]} too",
+                f"the audio of {len(leaked):,} rows of {NAMES[name]} is in {NAMES[other]} too",
                 where="clean.leakage",
-                fix=f'take it out of one of them, or set clean.leakage to "drop" (from {_NAMES[name]}) or "allow"',
+                fix=f'take it out of one of them, or set clean.leakage to "drop" (from {NAMES[name]}) or "allow"',
             )
         for row in leaked:
-            _drop(splits[name], int(row), f"also in {_NAMES[other]}", f"the same audio is in {_NAMES[other]}")
+            _drop(splits[name], int(row), f"also in {NAMES[other]}", f"the same audio is in {NAMES[other]}")
 
 
 def _column(of_split: Sequence[_Finished], name: str) -> Hashes:
@@ -157,39 +155,45 @@ def _drop(of_split: Sequence[_Finished], row: int, kind: str, detail: str) -> No
         row -= each.record.rows
 
 
+def _left_out(each: _Finished, out: Path) -> tuple[Problem, ...]:
+    """The rows of a shard that go, with their ids. Another process may have taken them out a moment ago."""
+    import pyarrow.parquet as pq
+
+    if not each.dropped:
+        return ()
+    rows = sorted(each.dropped)
+    try:
+        table = pq.read_table(shard_path(work_of(out), each.shard), columns=["id", "source", "duration_s"])
+    except FileNotFoundError:
+        final = ShardRecord.load(_final_record_path(work_of(out), each.shard))
+        if final is None:
+            raise
+        return final.problems
+    return tuple(
+        replace(each.dropped[row], where=told["id"], source=told["source"], seconds=told["duration_s"])
+        for row, told in zip(rows, table.take(rows).to_pylist(), strict=True)
+    )
+
+
 def _problems(plan: Plan, found: Sequence[_Finished]) -> dict[str, list[Problem]]:
     """Of each split: found in its texts, in its audio, and among all of them."""
     problems = {split: list(of_split) for split, of_split in plan.problems.items()}
     for each in found:
         problems[each.shard.split] += each.record.problems
+    for each in found:
+        problems[each.shard.split] += each.left_out
     return problems
 
 
-def _check_shares(
-    plan: Plan, problems: Mapping[str, Sequence[Problem]], max_bad_share: float, found: Sequence[_Finished]
-) -> None:
-    for split, of_split in problems.items():
-        of_it = [each for each in found if each.shard.split == split]
-        bad = len(of_split) + sum(len(each.dropped) for each in of_it)
-        rows = len(of_split) + sum(each.record.rows for each in of_it)
-        check_bad_share(bad, rows, max_bad_share, of_split, split)
+def _rows(problems: Mapping[str, Sequence[Problem]], found: Sequence[_Finished]) -> dict[str, int]:
+    """Of each split, those that are left out among them."""
+    rows = {split: len(of_split) for split, of_split in problems.items()}
+    for each in found:
+        rows[each.shard.split] += each.record.rows - len(each.left_out)
+    return rows
 
 
-def check_bad_share(bad: int, rows: int, max_bad_share: float, problems: Sequence[Problem], split: str) -> None:
-    """Raise where more than `max_bad_share` of the rows of a split cannot be used."""
-    if bad <= max_bad_share * rows:
-        return
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in Counter(each.kind for each in problems).most_common(3))
-    examples = "".join(f"\n    {each.where}: {each.detail}" for each in problems[:3])
-    limit = f"{bad / rows:.1%}; the limit is {max_bad_share:.1%}"
-    raise DataError(
-        f"{bad:,} of {rows:,} rows cannot be used ({limit}): {kinds}{examples}",
-        where=f"data.{_NAMES.get(split, split)}",
-        fix="repair these rows, or raise data.max_bad_share in the recipe if they may be left out",
-    )
-
-
-def _published(each: _Finished, out: Path) -> tuple[Shard, ShardRecord, tuple[Problem, ...]]:
+def _published(each: _Finished, out: Path) -> tuple[Shard, ShardRecord]:
     """Move a shard to its place, without the rows that go. Another process may have done so a moment ago."""
     work = work_of(out)
     staged, target = shard_path(work, each.shard), out / DATA / f"{each.shard.name}.parquet"
@@ -203,37 +207,32 @@ def _published(each: _Finished, out: Path) -> tuple[Shard, ShardRecord, tuple[Pr
         if not target.exists():
             raise
     if not each.dropped:
-        return each.shard, each.record, ()
+        return each.shard, each.record
     final = ShardRecord.load(_final_record_path(work, each.shard))
     if final is None:
         raise FileNotFoundError(target)  # cleared away
-    return each.shard, final, final.problems
+    return each.shard, final
 
 
 def _write_final(each: _Finished, staged: Path, target: Path, work: Path) -> None:
     temporary = own_name(staged)
-    problems = _copy_without(staged, temporary, each)
-    final = replace(each.record, **_counted(temporary), problems=problems)
+    _copy_without(staged, temporary, each.dropped)
+    final = replace(each.record, **_counted(temporary), problems=each.left_out)
     final.save(_final_record_path(work, each.shard))
     temporary.replace(target)
     staged.unlink(missing_ok=True)
 
 
-def _copy_without(source: Path, target: Path, each: _Finished) -> tuple[Problem, ...]:
-    """Copy a shard without some rows; what was dropped, with its id. A row behind one continues nothing."""
+def _copy_without(source: Path, target: Path, dropped: Mapping[int, Problem]) -> None:
+    """Copy a shard without some rows. A row behind one continues nothing."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    problems: list[Problem] = []
     at, behind_gap = 0, False
     with pq.ParquetFile(source) as file, open_parquet(target) as writer:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
-            gone = [at + row in each.dropped for row in range(len(table))]
-            for row in np.flatnonzero(gone):
-                told = {name: table[name][int(row)].as_py() for name in ("id", "source", "duration_s")}
-                problem = each.dropped[at + int(row)]
-                problems.append(replace(problem, where=told["id"], source=told["source"], seconds=told["duration_s"]))
+            gone = [at + row in dropped for row in range(len(table))]
             before_gone = [behind_gap, *gone[:-1]]
             continues = [old and not cut for old, cut in zip(table["continues"].to_pylist(), before_gone, strict=True)]
             place = table.schema.get_field_index("continues")
@@ -243,7 +242,6 @@ def _copy_without(source: Path, target: Path, each: _Finished) -> tuple[Problem,
                 writer.write_table(kept, row_group_size=len(kept))
             at, behind_gap = at + len(table), gone[-1]
     sync(target)
-    return tuple(problems)
 
 
 def _counted(path: Path) -> dict[str, Any]:
@@ -268,19 +266,13 @@ def _counted(path: Path) -> dict[str, Any]:
 
 
 def _told(
-    plan: Plan,
-    final: Sequence[tuple[Shard, ShardRecord, tuple[Problem, ...]]],
-    problems: Mapping[str, list[Problem]],
-    out: Path,
+    plan: Plan, final: Sequence[tuple[Shard, ShardRecord]], problems: Mapping[str, Sequence[Problem]], out: Path
 ) -> Prepared:
     """Write what stands beside the shards; prepare.json last."""
-    for shard, _, found_last in final:
-        problems[shard.split].extend(found_last)
     splits = tuple(_counts(split, problems[split], final) for split in problems)
-    prepared = Prepared(str(out), True, splits, tuple(record.name for _, record, _ in final), len(final))
-    dropped = [line for split in problems for line in _lines(split, problems[split])]
-    write_whole(out / DROPPED, "".join(dropped).encode("utf-8", "backslashreplace"))
-    records = [record for _, record, _ in final]
+    records = [record for _, record in final]
+    prepared = Prepared(str(out), True, splits, tuple(record.name for record in records), len(final))
+    write_dropped(out, problems)
     write_whole(out / "README.md", card(out.resolve().name, splits, records).encode())
     mark = {
         "digest": plan.digest,
@@ -299,10 +291,8 @@ def _told(
     return prepared
 
 
-def _counts(
-    split: str, problems: Sequence[Problem], final: Sequence[tuple[Shard, ShardRecord, tuple[Problem, ...]]]
-) -> SplitCount:
-    records = [record for shard, record, _ in final if shard.split == split]
+def _counts(split: str, problems: Sequence[Problem], final: Sequence[tuple[Shard, ShardRecord]]) -> SplitCount:
+    records = [record for shard, record in final if shard.split == split]
     kinds = Counter(problem.kind for problem in problems)
     return SplitCount(
         split=split,
@@ -311,13 +301,3 @@ def _counts(
         shards=len(records),
         dropped=dict(kinds.most_common()),
     )
-
-
-def _lines(split: str, problems: Sequence[Problem]) -> Iterator[str]:
-    """JSON of each dropped row, without the folders of this machine."""
-    for each in problems:
-        row = {"split": split, "source": each.source, "where": _FOLDERS.sub("", each.where), "kind": each.kind}
-        row |= {"detail": _FOLDERS.sub("", each.detail)}
-        if each.seconds is not None:
-            row["seconds"] = round(each.seconds, 3)  # type: ignore[assignment]
-        yield json.dumps(row, ensure_ascii=False) + "\n"

@@ -22,7 +22,7 @@ from whispertune.data.segments import Problem, Segment
 from whispertune.data.sources import open_stream
 from whispertune.data.sources.dataset import at_sample
 from whispertune.errors import AudioError
-from whispertune.files import sync
+from whispertune.files import sync, writing
 from whispertune.prepare.plan import Plan, Shard, StreamPlan, load_plan
 from whispertune.prepare.rows import LEAD_S, Row, read_rows, recording_name
 from whispertune.prepare.shards import (
@@ -84,9 +84,10 @@ def write_shard(work: Path, number: int, progress: Progress) -> ShardRecord:
             if done % PROGRESS_ROWS == 0:
                 progress(done, writer.seconds)
         record = writer.record(shard.name, tuple(problems))
-    temporary.replace(path)
-    sync(path.parent)
-    record.save(record_path(work, shard))
+    with writing(path.parent):
+        temporary.replace(path)
+        sync(path.parent)
+        record.save(record_path(work, shard))
     return record
 
 

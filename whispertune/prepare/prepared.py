@@ -36,6 +36,7 @@ class Prepared:
     shards: int
     seconds: float = 0.0  # wall time of this call
     pushed: tuple[str, ...] = ()  # files that stand on the hub
+    removed: tuple[str, ...] = ()  # shards of an earlier dataset that stood there
     notes: tuple[str, ...] = ()
 
     @classmethod

@@ -113,7 +113,8 @@ def _read(
 ) -> None:
     """Add a source to a split."""
     spec = source_spec(table, language=recipe.language, task=recipe.task, origin=f"data.{name}.{index}")
-    prefix = f"{index}/" if index else ""  # ids are unique in a split, as training has them
+    # Ids are unique in a split, as training has them.
+    prefix = f"{index}/" if len(getattr(recipe.data, name)) > 1 else ""
     if table.streaming and name == "train":
         stream = open_stream(spec, reader)
         split.streams.append(ReadStream(spec, split.labels[table.source], prefix, len(stream.shard_rows)))

@@ -10,7 +10,8 @@
       prepare.json                        recipe, versions, hashes: where it lies, the dataset is whole
       .work/                              while it is made: the plan, finished shards; removed at the end
 
-Called again after an interruption, of whatever kind, it goes on with the shards that are missing.
+Called again after an interruption, of whatever kind, it goes on with the shards that are missing. Where too many rows
+cannot be used, dropped.jsonl alone is left beside the work, and says which.
 """
 
 from __future__ import annotations
@@ -33,15 +34,16 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Problem
 from whispertune.data.sources.dataset import MARK
 from whispertune.errors import DataError, InputError, Interrupted, WhispertuneError
-from whispertune.files import sha256
+from whispertune.files import sha256, writing
+from whispertune.prepare.dropped import DROPPED, check_bad_shares
 from whispertune.prepare.engines import ENGINES, Engine, Tell
-from whispertune.prepare.finish import DATA, DROPPED, check_bad_share, finish, known_record, work_of
+from whispertune.prepare.finish import DATA, finish, known_record, work_of
 from whispertune.prepare.job import SHARDS, record_path
 from whispertune.prepare.plan import Plan, check_same, facts_of, make_plan
 from whispertune.prepare.prepared import Prepared
 from whispertune.prepare.push import push_dataset
 from whispertune.prepare.read import read_everything
-from whispertune.prepare.shards import ShardRecord, left_behind
+from whispertune.prepare.shards import ShardRecord, final_name, left_behind
 from whispertune.recipe import Recipe
 from whispertune.reporting import Reporter
 
@@ -66,16 +68,20 @@ def prepare_dataset(
 
     Raises:
         DataError: the folder holds a dataset of another recipe or other data, or too many rows cannot be used.
+        InputError: the folder holds other things, or cannot be written.
         Interrupted: stopped; the same call goes on.
     """
     started, reporter = time.monotonic(), reporter or Reporter()
     _check_asked(out, part, engine)
+    for folder in (out, work_of(out), work_of(out) / SHARDS):
+        _sweep(folder)
     with AudioReader() as reader:
         read = read_everything(recipe, reader, reporter.working)
     facts, notes, prepared = facts_of(recipe, read), read.notes, None
     if not (out / MARK).is_file():
         try:
-            plan = make_plan(recipe, read, work_of(out))
+            with writing(out):
+                plan = make_plan(recipe, read, work_of(out))
             del read  # a million rows that the jobs read from disk
             made = _made(plan, recipe, out, part, ENGINES[engine], processes or cores(), reporter)
             prepared = replace(made, notes=notes)
@@ -85,7 +91,8 @@ def prepare_dataset(
             # Another one was quicker: it has cleared away what this one was working on.
     prepared = prepared or _standing(out, facts)
     if push_to and prepared.complete:
-        prepared = replace(prepared, pushed=push_dataset(out, push_to, public=public, reporter=reporter))
+        done = push_dataset(out, push_to, public=public, reporter=reporter)
+        prepared = replace(prepared, pushed=done.files, removed=done.removed)
     return replace(prepared, seconds=round(time.monotonic() - started, 3))
 
 
@@ -121,7 +128,6 @@ def _made(
     reporter: Reporter,
 ) -> Prepared:
     work = work_of(out)
-    _sweep(work / SHARDS)
     mine = range(part[0] - 1, len(plan.shards), part[1])
     todo = [number for number in mine if known_record(plan.shards[number], out) is None]
     if len(todo) < len(mine):
@@ -131,7 +137,8 @@ def _made(
         with _terminable():
             if todo:
                 engine(work, todo, processes, watch.tell)
-            prepared = finish(plan, out, recipe)
+            with writing(out):
+                prepared = finish(plan, out, recipe)
     except KeyboardInterrupt:
         what = f"stopped; {len(_written(plan, work))} of {len(plan.shards)} shards are finished"
         raise Interrupted(what, where=str(out), fix="the same command goes on with the others") from None
@@ -152,7 +159,7 @@ class _Watch:
         self.plan, self.recipe, self.out, self.reporter = plan, recipe, out, reporter
         self._rows = dict.fromkeys(todo, 0)
         self._total = sum(self._planned(number) for number in todo)
-        self._bad: dict[str, list[Problem]] = {split: list(found) for split, found in plan.problems.items()}
+        self._problems: dict[str, list[Problem]] = {split: list(found) for split, found in plan.problems.items()}
         self.tell: Tell = self._tell
 
     def _planned(self, number: int) -> int:
@@ -171,9 +178,8 @@ class _Watch:
         record = ShardRecord.load(record_path(work_of(self.out), shard))
         if record is None or self.plan.streams:
             return
-        self._bad[shard.split] += record.problems
-        planned, bad = self.plan.planned_rows[shard.split], self._bad[shard.split]
-        check_bad_share(len(bad), planned, self.recipe.data.max_bad_share, bad, shard.split)
+        self._problems[shard.split] += record.problems
+        check_bad_shares(self._problems, self.plan.planned_rows, self.recipe.data.max_bad_share, self.out)
 
 
 def _check_asked(out: Path, part: tuple[int, int], engine: str) -> None:
@@ -183,7 +189,7 @@ def _check_asked(out: Path, part: tuple[int, int], engine: str) -> None:
         raise InputError(f"there is no part {part[0]} of {part[1]}", where="--shard", fix="parts count from 1")
     if out.exists() and not out.is_dir():
         raise InputError("is no folder", where=str(out), fix="give another --out")
-    foreign = [path.name for path in out.iterdir() if path.name not in OURS] if out.is_dir() else []
+    foreign = [path.name for path in out.iterdir() if final_name(path) not in OURS] if out.is_dir() else []
     if foreign:
         what = f"holds other things already ({', '.join(sorted(foreign)[:3])})"
         raise InputError(what, where=str(out), fix="give --out a folder of its own")

@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import socket
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whispertune.data.segments import Problem
-from whispertune.files import sha256, sync
+from whispertune.files import sha256, sync, writing
 from whispertune.prepare.rows import Row
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ FEATURES: dict[str, dict[str, Any]] = {
 }
 _CODED = ["language", "task", "speaker", "source", "recording"]  # few different values
 _AUDIO = ("audio.bytes", "before")
+_OWN_NAME = re.compile(r"\.(?P<name>.+)\.(?P<host>[^.]+)\.(?P<pid>[0-9]+)\.partial")
 
 Samples = NDArray[np.int16]
 
@@ -111,7 +113,11 @@ class ShardRecord:
 
 
 class ShardWriter:
-    """Writes rows in their order; `record` closes the file."""
+    """Writes rows in their order; `record` closes the file.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
 
     def __init__(self, path: Path) -> None:
         import pyarrow.parquet as pq
@@ -130,7 +136,8 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._writer.close()
+        with writing(self.path.parent):
+            self._writer.close()
 
     def add(self, stored: StoredRow) -> None:
         """The next row."""
@@ -152,8 +159,9 @@ class ShardWriter:
     def record(self, name: str, problems: tuple[Problem, ...]) -> ShardRecord:
         """Finish the file and say what it holds."""
         self._write_group()
-        self._writer.close()
-        sync(self.path)
+        with writing(self.path.parent):
+            self._writer.close()
+            sync(self.path)
         return ShardRecord(
             name=name,
             sha256=sha256(self.path),
@@ -175,7 +183,9 @@ class ShardWriter:
         import pyarrow as pa
 
         if self._group:
-            self._writer.write_table(pa.Table.from_pylist(self._group, schema=schema()))
+            group = pa.Table.from_pylist(self._group, schema=schema())
+            with writing(self.path.parent):
+                self._writer.write_table(group)
         self._group, self._group_s = [], 0.0
 
 
@@ -235,11 +245,14 @@ def is_whole(path: Path, record: ShardRecord) -> bool:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all; of several writers one wins."""
     temporary = own_name(path)
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def own_name(path: Path) -> Path:
@@ -247,13 +260,19 @@ def own_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.partial")
 
 
+def final_name(path: Path) -> str:
+    """What a file that is called by `own_name` is to be called when it is whole; of others, their name."""
+    match = _OWN_NAME.fullmatch(path.name)
+    return match["name"] if match else path.name
+
+
 def left_behind(path: Path) -> bool:
     """Whether a process of this machine that is no more left a file of such a name."""
-    _, host, pid, _ = path.name.rsplit(".", 3)
-    if host != _host() or not pid.isdecimal():
+    match = _OWN_NAME.fullmatch(path.name)
+    if match is None or match["host"] != _host():
         return False
     try:
-        os.kill(int(pid), 0)
+        os.kill(int(match["pid"]), 0)
     except ProcessLookupError:
         return True
     except PermissionError:  # somebody else's
