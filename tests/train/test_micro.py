@@ -16,8 +16,9 @@ from torch import nn
 from whispertune.errors import TrainingError
 from whispertune.model.load import ModelFolder
 from whispertune.model.loss import SummedLoss
-from whispertune.train.across.ranks import RankFailedError
+from whispertune.train.across.ranks import RankFailedError, open_ranks
 from whispertune.train.learning.micro import MicroBatch, find_seconds, full_batch, is_out_of_memory
+from whispertune.train.setup import try_batch
 
 MIB = 2**20
 
@@ -133,6 +134,18 @@ def test_one_of_several_processes_cannot_begin_anew() -> None:
 
     with pytest.raises(RankFailedError, match=r"train.micro_windows=4"):
         MicroBatch(240.0, lambda told: None, ranks=2).run(attempt, lambda: None)
+
+
+def test_a_try_that_fails_in_the_middle_leaves_no_gradients_for_the_first_step(tiny: ModelFolder) -> None:
+    module = SummedLoss(tiny.load())
+
+    def exhausted(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    module.model.model.encoder.conv2.register_full_backward_hook(exhausted)  # the decoder has its gradients by then
+    with open_ranks("float32") as ranks, pytest.raises(torch.OutOfMemoryError):
+        try_batch(ranks.wrap(module), tiny.shape.n_mels, 30.0)
+    assert all(value.grad is None for value in module.parameters())
 
 
 @pytest.mark.parametrize(

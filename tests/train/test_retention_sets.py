@@ -262,5 +262,5 @@ def test_a_set_that_cannot_be_read_is_named(
 
 def test_what_is_there_is_told(tiny: ModelFolder, noises: Path, english: dict[str, Any], reader: AudioReader) -> None:
     (found,) = load_retention(recipe_with(tiny, noises, english), tiny.vocabulary, reader)
-    assert (found.name, found.language, len(found.segments)) == ("english", "en", 3)
+    assert (found.name, found.segments[0].language, len(found.segments)) == ("english", "en", 3)
     assert found.notes == ("retention, english: 3 rows used, 0.00 h of audio",)

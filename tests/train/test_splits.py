@@ -110,3 +110,13 @@ def test_translation_into_another_language_than_english_is_said_to_be_new(
     assert splits.train.segments[0].text == "Le chauffeur tourne le volant pour garer sa voiture"
     assert {segment.task for segment in splits.train.segments} == {"translate"}
     assert any("translation into fr is new to Whisper" in note for note in splits.notes)
+
+
+def test_rows_without_text_are_scored_and_not_trained_on(
+    noises: Path, base: ModelFolder, reader: AudioReader, tmp_path: Path
+) -> None:
+    train, dev = (spoil(noises, tmp_path / name, row, text="") for name, row in (("train", 3), ("dev", 4)))
+    asked = recipe(train, dev, max_bad_share=0.2, clean={"leakage": "allow"})
+    splits = load(asked, base, reader)
+    assert splits.train.counts() == {"empty text": 1}
+    assert (len(splits.dev.segments), splits.dev.segments[4].text, splits.dev.problems) == (12, "", ())

@@ -37,14 +37,16 @@ def train(
     from whispertune.train.across.ranks import in_main_process
     from whispertune.train.across.ray_engine import fine_tune_on_ray
     from whispertune.train.loop import fine_tune
-    from whispertune.train.run import Run, default_folder
+    from whispertune.train.run import Run, default_folder, folder_to_resume
 
     if engine not in ("local", "ray"):
         raise InputError(f"unknown engine {engine!r}", where="--engine", fix="local or ray")
     if (workers is not None) != (engine == "ray"):
         raise InputError("--workers says how many processes Ray starts", fix="--engine ray --workers 2")
     loaded = load_recipe(recipe, overrides or [])
-    run = Run(out or default_folder(recipe, loaded.name, date.today()))
+    today = date.today()
+    default = folder_to_resume if resume else default_folder
+    run = Run(out or default(recipe, loaded, today))
     if not in_main_process():  # the main one of torchrun's processes shows what all of them do
         fine_tune(loaded, run, resume=resume, allow_changes=allow_changes, reporter=Reporter())
         return

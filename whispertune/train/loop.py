@@ -28,6 +28,7 @@ from whispertune.train.feeding.feed import Feed
 from whispertune.train.feeding.splits import SPLITS, Splits, source_counts
 from whispertune.train.journal import Journal
 from whispertune.train.keeping.checkpoint import Progress
+from whispertune.train.keeping.lock import run_lock
 from whispertune.train.keeping.saving import Saver
 from whispertune.train.keeping.skipped import SkippedSteps
 from whispertune.train.learning.averaging import make_average
@@ -80,7 +81,8 @@ def fine_tune(
         meter = Meter(tracking, run.folder, tell.say, resumed=resume, main=ranks.main)
         data = read_data(recipe, reader, ranks, tell)
         splits, fingerprints = data.splits, data.splits.fingerprints()
-        changes = ranks.on_main(lambda: _begin(run, recipe, splits, resume=resume, allow=allow_changes))
+        lock = stack.enter_context(ExitStack())  # of the main rank, as long as it writes
+        changes = ranks.on_main(lambda: _begin(run, recipe, splits, lock, resume=resume, allow=allow_changes))
         stack.enter_context(meter)
         saver = Saver(run, recipe.checkpoints.keep, recipe.checkpoints.full_disk, tell.say)
         dropped = DroppedRows(run.dropped, splits, recipe.data.max_bad_share, recipe.data.train, saver.room)
@@ -148,7 +150,8 @@ def fine_tune(
                 try:
                     evaluation = measured(partial(dev.evaluate, whisper_of(wrapped), extent, progress))
                     if average is not None:
-                        ranks.on_main(partial(state.evaluated, progress.step, dev.value(evaluation)))
+                        measured_by = dev.measured_by(evaluation.context, progress)
+                        ranks.on_main(partial(state.evaluated, progress.step, dev.value(evaluation), measured_by))
                         if ranks.on_main(partial(average.due, last=ended)):
                             with average.applied(wrapped.inner):
                                 measured(partial(dev.evaluate, whisper_of(wrapped), extent, progress, "average"))
@@ -208,36 +211,37 @@ def fine_tune(
         tuned_fit = measured(partial(dev.tuned_fit, tuned, progress))
         retention = measured(partial(dev.retained, progress))
         footprint = meter.stop()
-    result = TrainingResult(
-        run=run,
-        steps=progress.step,
-        skipped_steps=progress.skipped_steps,
-        seconds=time.perf_counter() - began,
-        seconds_training=progress.seconds_training,
-        seconds_evaluating=progress.seconds_evaluating,
-        utterances_per_second=progress.segments / max(progress.seconds_training, 1e-9),
-        speech_hours=progress.speech_seconds / 3600,
-        best_step=progress.best_step,
-        best_weights=dev.best_weights(),
-        engine=dev.engine_kind,
-        processes=ranks.count,
-        parameters_trained=model.parameters.trained,
-        parameters=model.parameters.total,
-        footprint=footprint,
-        base=base,
-        tuned=tuned,
-        tuned_fit=tuned_fit,
-        retention=retention,
-    )
-    if ranks.main:
-        with saver.room("result.json", must=True):
-            write_json(run.result, result.as_json())
-        shutil.rmtree(run.averages, ignore_errors=True)
+        result = TrainingResult(
+            run=run,
+            steps=progress.step,
+            skipped_steps=progress.skipped_steps,
+            seconds=time.perf_counter() - began,
+            seconds_training=progress.seconds_training,
+            seconds_evaluating=progress.seconds_evaluating,
+            utterances_per_second=progress.segments / max(progress.seconds_training, 1e-9),
+            speech_hours=progress.speech_seconds / 3600,
+            best_step=progress.best_step,
+            best_weights=dev.best_weights(),
+            engine=dev.engine_kind,
+            processes=ranks.count,
+            parameters_trained=model.parameters.trained,
+            parameters=model.parameters.total,
+            footprint=footprint,
+            base=base,
+            tuned=tuned,
+            tuned_fit=tuned_fit,
+            retention=retention,
+        )
+        ranks.on_main(partial(_end, run, result, saver))
     return result
 
 
-def _begin(run: Run, recipe: Recipe, splits: Splits, *, resume: bool, allow: bool) -> tuple[str, ...]:
+def _begin(run: Run, recipe: Recipe, splits: Splits, lock: ExitStack, *, resume: bool, allow: bool) -> tuple[str, ...]:
     """Make the run's folder, or see whether it can go on; what has changed since, where that is allowed."""
+    if not resume:
+        run.folder.mkdir(parents=True, exist_ok=True)
+    if run.folder.is_dir():
+        lock.enter_context(run_lock(run.folder))
     if not resume:
         run.start(recipe, splits.fingerprints(), source_counts(splits, recipe))
         return ()
@@ -249,6 +253,13 @@ def _go_on(run: Run, recipe: Recipe, fingerprints: dict[str, str], changes: Sequ
     """Drop what will be written again, and write down what changed."""
     run.rewind_metrics(progress.step, progress.evaluated_step)
     run.note_changes(recipe, fingerprints, changes, progress.step)
+
+
+def _end(run: Run, result: TrainingResult, saver: Saver) -> None:
+    """Write what the run came to; what only a run that goes on needs is removed."""
+    with saver.room("result.json", must=True):
+        write_json(run.result, result.as_json())
+    shutil.rmtree(run.averages, ignore_errors=True)
 
 
 def _decoders(processes: int) -> int:

@@ -2,6 +2,7 @@
 
 my-run/
   run.json           marks the folder; versions, seed, data fingerprints
+  run.lock           held by the process that trains here
   resolved.toml      the recipe with every default spelled out
   metrics.jsonl      a line a step, a line an evaluation
   dropped.jsonl      rows that were not used: source, line, reason
@@ -15,6 +16,7 @@ my-run/
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
@@ -37,10 +39,11 @@ from whispertune.recipe import Recipe
 from whispertune.recipe_file import recipe_tree, save_recipe
 from whispertune.reporting import StepReport
 from whispertune.score.wer import Scores, read_utterances, write_utterances
-from whispertune.train.keeping.changes import changes_between
+from whispertune.train.keeping.changes import Change, changes_between
 from whispertune.train.keeping.placing import recover
 from whispertune.train.watching.machine import machine
 
+DATE = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"  # as a pattern of file names
 PACKAGES = ("whispertune", "torch", "transformers", "accelerate", "ctranslate2", "numpy")
 
 
@@ -130,6 +133,15 @@ class Run:
             else:
                 path.unlink()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a run began here, which may go on."""
+        return "data_sha256" in self._read_mark() and self.resolved_recipe.exists()
+
+    def is_of(self, recipe: Recipe) -> bool:
+        """Whether the run that began here trains what this recipe says."""
+        return all(change.free for change in self._changes(recipe))
+
     def check_same(self, recipe: Recipe, fingerprints: dict[str, str], *, allow: bool = False) -> tuple[str, ...]:
         """What changed since the run began or was last resumed, for `note_changes`.
 
@@ -138,12 +150,10 @@ class Run:
         Raises:
             InputError: there is no run; or it would not be the same run, which `allow` allows where it can be.
         """
-        mark = self._read_mark()
-        if "data_sha256" not in mark or not self.resolved_recipe.exists():
+        if not self.has_begun:
             raise InputError("no run to resume here", where=str(self.folder), fix="start it without --resume")
-        before = tomllib.loads(self.resolved_recipe.read_text(encoding="utf-8"))
-        changes = list(changes_between(before, recipe_tree(recipe)))
-        known = mark["data_sha256"]
+        changes = self._changes(recipe)
+        known = self._read_mark()["data_sha256"]
         data = [f"data.{name}: its segments changed" for name in known if known[name] != fingerprints.get(name)]
         if never := [str(change) for change in changes if change.fixed]:
             fix = "resume with the recipe it began with, or start anew with --out"
@@ -206,6 +216,11 @@ class Run:
             kept = [line for line in lines if line.get("step", 0) <= limits.get(line.get("kind", ""), step)]
             if path.exists():
                 replace_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def _changes(self, recipe: Recipe) -> list[Change]:
+        """Between the recipe that the run has, and another."""
+        before = tomllib.loads(self.resolved_recipe.read_text(encoding="utf-8"))
+        return list(changes_between(before, recipe_tree(recipe)))
 
     def _save_recipe(self, recipe: Recipe) -> None:
         temporary = self.resolved_recipe.with_name(f".{self.resolved_recipe.name}.partial")
@@ -288,8 +303,27 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def default_folder(recipe_path: Path, name: str, today: date) -> Path:
+def default_folder(recipe_path: Path, recipe: Recipe, today: date) -> Path:
     """The recipe's own folder where `init` made it a run, else runs/<name>-<date> in the current folder."""
     if (recipe_path.parent / RUN_MARK).exists():
         return recipe_path.parent
-    return Path("runs") / f"{name}-{today.isoformat()}"
+    return Path("runs") / f"{recipe.name}-{today.isoformat()}"
+
+
+def folder_to_resume(recipe_path: Path, recipe: Recipe, today: date) -> Path:
+    """The default folder, or where another day's newest run of the same recipe lies.
+
+    Raises:
+        InputError: runs of this name began on other days, none of them with this recipe.
+    """
+    folder = default_folder(recipe_path, recipe, today)
+    if folder == recipe_path.parent:
+        return folder
+    found = [path for path in folder.parent.glob(f"{glob.escape(recipe.name)}-{DATE}") if Run(path).has_begun]
+    newest = sorted(found, reverse=True)
+    if same := [path for path in newest if Run(path).is_of(recipe)]:
+        return same[0]
+    if newest and folder not in newest:
+        fix = f"if it is to go on with {newest[0]}: --out {shlex.quote(str(newest[0]))}; else start it without --resume"
+        raise InputError("no run here began with this recipe", where=str(folder.parent), fix=fix)
+    return folder

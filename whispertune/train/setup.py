@@ -198,13 +198,18 @@ def _micro_seconds(recipe: Recipe, n_mels: int, model: Model, wrapped: Wrapped) 
     if ranks.device.type != "cuda" or ranks.sharded:  # sharded ranks would have to try in step
         return WINDOW_S * CPU_WINDOWS
 
-    def attempt(seconds: float) -> None:
-        batch = full_batch(seconds, n_mels, MAX_INPUTS, str(ranks.device))
-        with wrapped.exchanging(False):
-            wrapped.backward(wrapped(batch))
-        wrapped.inner.zero_grad()
-
     wrapped.inner.train()
+    attempt = partial(try_batch, wrapped, n_mels)
     most_s = WINDOW_S * (settings.step_windows or settings.segments_a_step or 1)
     found = find_seconds(attempt, CudaMemory(), most_s, reserve_bytes=MOMENTS_BYTES * model.parameters.trained)
     return -float(ranks.most(-round(found)))  # what the smallest can take
+
+
+def try_batch(wrapped: Wrapped, n_mels: int, seconds: float) -> None:
+    """Forwards and backwards over so many seconds, at their longest; no gradients are left, whatever happens."""
+    batch = full_batch(seconds, n_mels, MAX_INPUTS, str(wrapped.ranks.device))
+    try:
+        with wrapped.exchanging(False):
+            wrapped.backward(wrapped(batch))
+    finally:
+        wrapped.inner.zero_grad()

@@ -62,7 +62,7 @@ class TrainingState:
         copies = 4 if isinstance(self.average, MovingAverage) else 3
         self.saver.preflight(trained, whole, copies=copies, kept=kept)
 
-    def evaluated(self, step: int, value: float) -> None:
+    def evaluated(self, step: int, value: float, measured_by: str) -> None:
         """Hand evaluated weights to what averages them; for the main rank alone.
 
         Raises:
@@ -70,7 +70,7 @@ class TrainingState:
         """
         if self.average is not None:
             with self.saver.room("weights to average"):
-                self.average.evaluated(step, value, self.wrapped.inner)
+                self.average.evaluated(step, value, measured_by, self.wrapped.inner)
 
     def restore(self) -> Progress | None:
         """Go on as the newest valid checkpoint was; None where there is none, and nothing has changed then.

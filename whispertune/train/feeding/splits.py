@@ -22,7 +22,7 @@ from whispertune.data.clean import CleanRules, clean, clean_row
 from whispertune.data.leakage import Hashes, check_apart
 from whispertune.data.listen import hear
 from whispertune.data.problems import check_share
-from whispertune.data.segments import Held, Problem, Segment, SourceData, name_of
+from whispertune.data.segments import Held, Problem, Segment, SourceData, SourceSpec, name_of
 from whispertune.data.sources import open_source, open_stream
 from whispertune.data.streams import Stream, count_rows, stream_rows
 from whispertune.data.table import SegmentTable, as_table, prefixed
@@ -115,11 +115,20 @@ def read_sources(
     language: str | None,
     task: str,
     origin: str,
+    scored: bool = False,
 ) -> SourceData:
-    """All segments of some sources, one source behind the other, their languages checked against the model."""
+    """All segments of some sources, one source behind the other, their languages checked against the model.
+
+    Those that are `scored` may have empty texts.
+    """
     data = joined(
         [
-            _read(table, f"{origin}.{index}", reader, language, task, f"{index}/" if len(tables) > 1 else "")
+            _read(
+                table,
+                source_spec(table, language=language, task=task, origin=f"{origin}.{index}", scored=scored),
+                reader,
+                f"{index}/" if len(tables) > 1 else "",
+            )
             for index, table in enumerate(tables)
         ]
     )
@@ -196,17 +205,17 @@ def _read_split(
         if table.streaming and name == "train":
             continue
         prefix = f"{index}/" if len(tables) > 1 else ""
-        data = _read(table, f"data.{name}.{index}", reader, recipe.language, recipe.task, prefix)
-        check_spoken(data.segments, vocabulary, f"data.{name}.{index}")
-        data = clean(data, rules, source=table.source)
+        origin, scored = f"data.{name}.{index}", name != "train"
+        spec = source_spec(table, language=recipe.language, task=recipe.task, origin=origin, scored=scored)
+        data = _read(table, spec, reader, prefix)
+        check_spoken(data.segments, vocabulary, origin)
+        data = clean(data, rules, source=table.source, empty_texts=scored)
         found.append(_sort_out_overlong(data, limits, count_tokens, table.source) if name == "train" else data)
     return joined(found)
 
 
-def _read(
-    table: SourceTable, origin: str, reader: AudioReader, language: str | None, task: str, prefix: str
-) -> SourceData:
-    data = open_source(source_spec(table, language=language, task=task, origin=origin), reader)
+def _read(table: SourceTable, spec: SourceSpec, reader: AudioReader, prefix: str) -> SourceData:
+    data = open_source(spec, reader)
     problems = tuple(replace(problem, source=table.source) for problem in data.problems)
     segments = as_table(data.segments)
     translated = "translate" in segments.distinct("tasks")

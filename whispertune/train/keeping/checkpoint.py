@@ -51,7 +51,7 @@ class Progress:
 
     step: int = 0  # steps done, those that were skipped among them
     evaluated_step: int = 0  # the step of the last evaluation
-    parts_evaluated: int = 0  # how many of the evaluations spread over the run are behind it
+    evaluated_seconds: float = 0.0  # of speech that were trained on until then
     best_step: int | None = None
     best_value: float | None = None  # of the metric that selects, per cent
     best_of: str = ""  # what it was measured by: metric, context and rows

@@ -2,7 +2,7 @@
 
     average = make_average("ema", module, run.folder / "averages", of=3, decay=0.99)     # or "last", "best"
     average.update(module)                       # after each optimizer step
-    average.evaluated(step, wer, module)         # after each evaluation of the live weights
+    average.evaluated(step, wer, measured_by, module)    # after each evaluation of the live weights
     if average.due(last=extent.ended(...)):      # an average is to be evaluated beside them, and kept where better
         with average.applied(module):
             ...                                  # decode, and save the weights if they are the best so far
@@ -39,9 +39,10 @@ class Averager(Protocol):
     def members(self) -> tuple[int, ...]:
         """The steps whose weights are averaged, where they are few."""
 
-    def evaluated(self, step: int, value: float, module: nn.Module) -> None:
+    def evaluated(self, step: int, value: float, measured_by: str, module: nn.Module) -> None:
         """The live weights of the module were evaluated; `value` is the metric that selects, the lower, the better.
 
+        Values are compared with those that were `measured_by` the same: metric, context and rows.
         Where there are several ranks, for the main one alone; it may write a file, so the disk may be full (OSError).
         """
 
@@ -95,7 +96,7 @@ class MovingAverage:
     def members(self) -> tuple[int, ...]:
         return ()
 
-    def evaluated(self, step: int, value: float, module: nn.Module) -> None:
+    def evaluated(self, step: int, value: float, measured_by: str, module: nn.Module) -> None:
         """Nothing: a moving average has no need of evaluations."""
 
     def due(self, *, last: bool) -> bool:
@@ -122,6 +123,7 @@ class _Kept:
 
     step: int
     value: float
+    measured_by: str
     path: Path
 
 
@@ -138,9 +140,9 @@ class KeptAverage:
     def members(self) -> tuple[int, ...]:
         return tuple(each.step for each in self._chosen())
 
-    def evaluated(self, step: int, value: float, module: nn.Module) -> None:
+    def evaluated(self, step: int, value: float, measured_by: str, module: nn.Module) -> None:
         """Write the weights aside, and drop those that no longer belong to the k."""
-        new = _Kept(step, value, self.folder / f"step-{step:07d}.safetensors")
+        new = _Kept(step, value, measured_by, self.folder / f"step-{step:07d}.safetensors")
         if new in self._chosen(new):
             _write(new, module)
         chosen = self._chosen()
@@ -181,8 +183,10 @@ class KeptAverage:
                 each.path.unlink(missing_ok=True)
 
     def _chosen(self, *new: _Kept) -> list[_Kept]:
-        """Those that are averaged, in the order of their steps."""
-        found = {each.step: each for each in (*self._all(), *new)}.values()
+        """Those that are averaged, in the order of their steps; the best of those measured as the newest was."""
+        found = sorted({each.step: each for each in (*self._all(), *new)}.values(), key=lambda each: each.step)
+        if self.best:
+            found = [each for each in found if each.measured_by == found[-1].measured_by]
         ranked = sorted(found, key=lambda each: (each.value, each.step) if self.best else (-each.step,))
         return sorted(ranked[: self.of], key=lambda each: each.step)
 
@@ -242,7 +246,8 @@ def _write(kept: _Kept, module: nn.Module) -> None:
     temporary = kept.path.with_name(f".{kept.path.name}.partial")
     tensors = {name: value.detach().cpu().contiguous() for name, value in _trained(module)}
     try:
-        save_file(tensors, temporary, metadata={"step": str(kept.step), "value": repr(kept.value)})
+        note = {"step": str(kept.step), "value": repr(kept.value), "measured_by": kept.measured_by}
+        save_file(tensors, temporary, metadata=note)
         sync(temporary)
     except (OSError, SafetensorError) as error:  # what it raises on a full disk is no OSError
         temporary.unlink(missing_ok=True)
@@ -262,4 +267,4 @@ def _read_note(path: Path) -> _Kept | None:
             note = file.metadata()
     except (SafetensorError, OSError):
         return None
-    return _Kept(int(note["step"]), float(note["value"]), path)
+    return _Kept(int(note["step"]), float(note["value"]), note.get("measured_by", ""), path)

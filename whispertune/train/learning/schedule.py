@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 # Width of the model -> the rate it was pre-trained with (Radford et al., 2022, table 17).
 PRETRAINING_RATES = {384: 1.5e-3, 512: 1e-3, 768: 5e-4, 1024: 2.5e-4, 1280: 2e-4}
-FINE_TUNING_SHARE = 1 / 40
-METHOD_FACTORS = {"full": 1.0, "lora": 10.0}  # of adapters a common rule; experiments on real speech decide
+FINE_TUNING_SHARE = 1 / 40  # for a language that Whisper knows; for a new one four times as much or more is better
+METHOD_FACTORS = {"full": 1.0, "lora": 10.0}  # measured in docs/decisions.md
 
 
 def default_learning_rate(width: int, method: str = "full") -> float:

@@ -34,8 +34,8 @@ from whispertune.model.generation import tuned_generation
 from whispertune.model.load import ModelFolder
 from whispertune.recipe import Recipe
 from whispertune.reporting import Reporter
-from whispertune.score.normalize import leads_with_cer
 from whispertune.score.wer import Scores, score
+from whispertune.score.written import characters_lead, text_language
 from whispertune.train.feeding.dropped import DroppedRows
 from whispertune.train.feeding.splits import Splits, with_sources
 from whispertune.train.keeping.checkpoint import Progress
@@ -81,7 +81,7 @@ class DevSet:
             self.generation = self.generation.speaking(None, self.generation.task)
         self.engine_kind: str = recipe.evaluation.engine
         best = recipe.checkpoints.best
-        auto = "cer" if leads_with_cer(splits.dev.segments[0].language) else "wer"
+        auto = "cer" if characters_lead(splits.dev.segments) else "wer"
         self.metric = auto if best == "auto" else best
         self.contexts = trained_contexts(recipe)  # the last of them decodes while training, as long as it is trusted
         self.retention = RetentionSets(recipe, retention, rows, self._write)
@@ -108,9 +108,20 @@ class DevSet:
         return known or self._finish("base", base)
 
     def due(self, extent: Extent, progress: Progress) -> bool:
-        """Whether an evaluation belongs here: `times` of them, spread evenly, the last at the end."""
-        reached = extent.reached(progress.step, progress.speech_seconds, self.recipe.evaluation.times)
-        return reached > progress.parts_evaluated and progress.step > 0
+        """Whether an evaluation belongs here: `times` of them, spread evenly, the last at the end.
+
+        It goes by the extent of now: a run that is resumed may be longer or shorter than it was.
+        """
+        times = self.recipe.evaluation.times
+        if not times or progress.step <= progress.evaluated_step:
+            return False
+        reached = extent.reached(progress.step, progress.speech_seconds, times)
+        ended = extent.ended(progress.step, progress.speech_seconds)
+        return ended or reached > self._parts_evaluated(extent, progress)
+
+    def _parts_evaluated(self, extent: Extent, progress: Progress) -> int:
+        """How many parts of the run the last evaluation has behind it."""
+        return extent.reached(progress.evaluated_step, progress.evaluated_seconds, self.recipe.evaluation.times)
 
     def value(self, evaluation: Evaluation) -> float:
         """The figure that selects, in per cent; the lower, the better."""
@@ -129,7 +140,7 @@ class DevSet:
         engine = live_engine(self.engine_kind, live)
         context = self._context(engine, what, progress, prove=weights == "live")
         given_up = context == "full" and progress.context == "fit"
-        again = given_up and progress.best_of == self._measured_by(progress, "fit")
+        again = given_up and progress.best_of == self.measured_by("fit", progress)
         if given_up:
             progress.dev_rows = 0  # on 30 s the time allows fewer
         progress.context = context
@@ -146,8 +157,7 @@ class DevSet:
         if best:
             progress.best_step = progress.step
             self._note_best(evaluation, value, progress)
-        progress.evaluated_step = progress.step
-        progress.parts_evaluated = extent.reached(progress.step, progress.speech_seconds, self.recipe.evaluation.times)
+        progress.evaluated_step, progress.evaluated_seconds = progress.step, progress.speech_seconds
         progress.seconds_evaluating += time.perf_counter() - start
         line = {"step": progress.step, "weights": weights, "best": best, **evaluation.as_json()}
         self._write("metrics.jsonl", lambda: self.run.add_metrics("evaluation", line))
@@ -180,7 +190,7 @@ class DevSet:
         row_s = (time.perf_counter() - start) / len(probe)
         of_weights = 1 if self.recipe.train.average == "none" else 2  # the average is evaluated too
         times = {"besides_s": of_weights * besides_s, "row_s": of_weights * row_s}
-        times["part_s"] = progress.seconds_training / max(1, progress.parts_evaluated + 1)
+        times["part_s"] = progress.seconds_training / (self._parts_evaluated(extent, progress) + 1)
         count = self.ranks.on_main(lambda: min(affordable(settings.share, **times), everything))
         progress.dev_rows = count
         self.tell.say(
@@ -197,13 +207,14 @@ class DevSet:
 
     def _best_value(self, progress: Progress, context: str) -> float | None:
         """What is to be beaten; none where it was measured by another metric, in another context or on other rows."""
-        return progress.best_value if progress.best_of in ("", self._measured_by(progress, context)) else None
+        return progress.best_value if progress.best_of in ("", self.measured_by(context, progress)) else None
 
     def _note_best(self, evaluation: Evaluation, value: float, progress: Progress) -> None:
-        progress.best_value, progress.best_of = value, self._measured_by(progress, evaluation.context)
+        progress.best_value, progress.best_of = value, self.measured_by(evaluation.context, progress)
         self._best = evaluation
 
-    def _measured_by(self, progress: Progress, context: str) -> str:
+    def measured_by(self, context: str, progress: Progress) -> str:
+        """What a value is of; only values of the same are compared."""
         rows = self.subset.fingerprint(self.subset.asked or progress.dev_rows)
         return f"{self.metric} {context} {rows} {self.engine_kind} {self.recipe.evaluation.beams}"
 
@@ -225,7 +236,9 @@ class DevSet:
         """Of some of its rows."""
         found = [each for each in evaluation.utterances if each.id in ids]
         references, hypotheses = [each.reference for each in found], [each.hypothesis for each in found]
-        return score([each.id for each in found], references, hypotheses, self.reported[0].language)[0]
+        languages = {each.id: text_language(each) for each in self.reported}
+        ids = [each.id for each in found]
+        return score(ids, references, hypotheses, [languages[id_] for id_ in ids])[0]
 
     def tuned(self, model: WhisperForConditionalGeneration, progress: Progress) -> Evaluation:
         """The best weights on all rows of the reporting split, 30 s each."""
@@ -310,7 +323,7 @@ class DevSet:
         theirs = self.rows.evaluate(_transformers(live), clips, "the same clips by transformers", "full", beams=1)
         both = {each.id for each in theirs.utterances} & {each.id for each in base.utterances}
         here, there = self._scores_on(base, both), self._scores_on(theirs, both)
-        metric = "cer" if leads_with_cer(self.reported[0].language) else "wer"
+        metric = "cer" if characters_lead(self.reported) else "wer"
         apart = float(abs(getattr(here, metric) - getattr(there, metric)))
         self.tell.say(
             f"{self.engine_kind} and transformers are {apart:.2f} {metric.upper()} apart on {len(both)} clips"
