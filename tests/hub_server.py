@@ -27,6 +27,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.hub_cards import validated
 from tests.hub_store import Refused, Repo, etag_of, info_of, tree_of, upload_mode
 
 _API = re.compile(r"/api/(models|datasets|spaces)/([^/]+)/([^/]+)(?:/(.*))?")
@@ -300,8 +301,8 @@ class _Handler(BaseHTTPRequestHandler):
         return files[path], etag_of(path, files[path]), sha
 
     def _validate(self, body: bytes) -> Any:
-        front = json.loads(body)["content"].startswith("---\n")
-        return {"errors": [], "warnings": [] if front else [{"message": "empty or missing yaml metadata"}]}
+        card = json.loads(body)
+        return validated(card["content"], card["repoType"])
 
     def _create(self, body: bytes) -> Any:
         wanted = json.loads(body)

@@ -42,7 +42,7 @@ class Repo:
 class Refused(Exception):
     """A request that is answered with an error; `more` goes into the JSON of the answer."""
 
-    def __init__(self, status: int, code: str, message: str, **more: str) -> None:
+    def __init__(self, status: int, code: str, message: str, **more: Any) -> None:
         super().__init__(message)
         self.status, self.code, self.more = status, code, more
 

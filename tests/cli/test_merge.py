@@ -23,7 +23,7 @@ from whispertune.model.generation import Generation
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.model.merge import common_generation, interpolated, summed
 from whispertune.model.parameters import Choice, merged_state, prepare
-from whispertune.service.merge import merge
+from whispertune.service.merge import default_folder, merge
 
 
 def other(tiny: ModelFolder, folder: Path, seed: int, contexts: tuple[str, ...] = ("full",), **settings: Any) -> Path:
@@ -73,6 +73,18 @@ def test_equal_shares_of_three(tiny: ModelFolder, tmp_path: Path, capsys: pytest
     for name, array in mean.items():
         np.testing.assert_allclose(array, np.mean([state[name] for state in states], axis=0), atol=1e-6)
     assert Mark.read(out).contexts == ("full", "fit")
+
+
+def test_where_a_mixture_goes(
+    tiny: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = other(tiny, tmp_path / "one", 1), other(tiny, tmp_path / "two", 2)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["merge", str(one), f"{two}/", "--weights", "0.7", "0.3"]) == 0
+    assert "one-two-merged: 0.7 x" in capsys.readouterr().out
+    assert Mark.read(tmp_path / "here" / "one-two-merged").weights == "merged"
+    assert default_folder(["openai/whisper-small", "bundled:whisper-base"]) == Path("whisper-small-whisper-base-merged")
 
 
 def test_the_whole_share_is_the_model_itself(tiny: ModelFolder, tmp_path: Path) -> None:

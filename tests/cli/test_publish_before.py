@@ -67,6 +67,11 @@ def test_no_right_to_write(run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch) 
     assert hub.files(TO, "models") == {}
 
 
+def test_a_licence_that_the_hub_does_not_know(run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    refused(run, 'rejects this card: "license" must be one of', dry_run=False, licence="cc-by4")
+
+
 def test_the_data_of_the_run_is_gone(run: Run, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "data" / "dev")
     assert "--no-verify" in str(refused(run, "the run's own clips to verify with cannot be read"))

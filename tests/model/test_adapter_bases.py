@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -115,6 +116,25 @@ def test_an_adapter_of_a_model_with_an_adapter(tiny: ModelFolder, tmp_path: Path
     second = lora(tmp_path / "second", "first", seed=2)
     expected = weight(tiny) + added(first) + added(second)
     np.testing.assert_allclose(weight(find_model(str(second))), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "generation_config.json"])
+def test_a_base_that_is_another_now(name: str, tiny: ModelFolder, tmp_path: Path) -> None:
+    """As of a run that was trained again: the folder is called as before."""
+    base = tmp_path / "base"
+    shutil.copytree(tiny.path, base)
+    adapter = lora(tmp_path / "adapter", str(base))
+    before = find_model(str(adapter))
+    assert find_model(str(adapter)).path == before.path
+    if name == "model.safetensors":
+        state = load_file(base / name)
+        save_file({each: -array for each, array in state.items()}, base / name, metadata={"format": "pt"})
+    else:
+        (base / name).write_text(json.dumps(json.loads((base / name).read_text()) | {"suppress_tokens": [7]}))
+    after = find_model(str(adapter))
+    expected = weight(ModelFolder("base", base)) + added(adapter)
+    np.testing.assert_allclose(weight(after), expected, atol=1e-5)
+    assert (after.generation.suppress == (7,)) is (name != "model.safetensors")
 
 
 @pytest.mark.parametrize("bases", [("one",), (".",), ("two", "one"), ("two", "three", "two")])

@@ -144,19 +144,6 @@ def test_arrays_that_make_no_whisper(changes: dict[str, Any], message: str, tiny
         read_ctranslate2(changed_arrays(tmp_path, tiny, **changes))
 
 
-@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json"])
-def test_settings_beside_it(name: str, tiny: ModelFolder, tmp_path: Path) -> None:
-    write_ctranslate2(tiny, tmp_path, "float32")
-    if name == "config.json":
-        (tmp_path / "generation_config.json").unlink()
-    if name == "tokenizer.json":
-        (tmp_path / name).unlink()
-    else:
-        (tmp_path / name).write_text('{"suppress_ids": 3, "alignment_heads": 1')
-    with pytest.raises(ModelError):
-        read_ctranslate2(tmp_path)
-
-
 def test_bundled_weights_are_whole() -> None:
     found = read_ctranslate2(bundled_files("whisper-base"))
     assert (found.shape.width, found.shape.encoder_layers, found.shape.vocabulary) == (512, 6, 51865)

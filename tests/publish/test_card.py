@@ -14,11 +14,14 @@ from tests.finished_run import finished_run, of_texts
 from tests.hub_server import Hub
 from whispertune.data.segments import Segment
 from whispertune.errors import InputError
+from whispertune.model.generation import write_generation
 from whispertune.model.load import ModelFolder
 from whispertune.publish.card import card
 from whispertune.publish.exported import Exported, Verified, parse_formats
 from whispertune.publish.facts import Origin, read_facts
 from whispertune.publish.failures import known_failures
+from whispertune.publish.hub import check_card
+from whispertune.recipe_file import load_recipe, save_recipe
 from whispertune.train.run import Run
 
 REPOSITORY = "me/whisper-noise"
@@ -121,9 +124,38 @@ def test_what_is_not_verified_is_said(text: str) -> None:
         compile(program.split("```")[0], "card", "exec")
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "what"),
+    [
+        ("license: apache-2.0", "license: cc-by4", r'"license" must be one of \[apache-2.0, mit'),
+        ("- sv", "- Swedish", '"language" is not valid'),
+    ],
+)
+def test_a_card_that_the_hub_rejects(right: str, wrong: str, what: str, text: str, hub: Hub) -> None:
+    check_card(text, where="README.md")
+    with pytest.raises(InputError, match=rf"README.md: the hub rejects this card: .*{what}") as raised:
+        check_card(text.replace(right, wrong, 1), where="README.md")
+    assert "--licence" in str(raised.value.fix)
+
+
+def test_a_language_that_stands_in_the_rows_alone(tiny: ModelFolder, noises: Path, tmp_path: Path, hub: Hub) -> None:
+    """A recipe of `init` names none; the model was told what all rows of train have."""
+    run = finished_run(tmp_path / "run", tiny.path, noises, language="zh")
+    save_recipe(load_recipe(run.resolved_recipe).model_copy(update={"language": None}), run.resolved_recipe)
+    assert read_facts(run).languages == ()
+    write_generation(run.model, tiny.generation.speaking("zh", "transcribe"), tiny.vocabulary)
+    written = card_of(run)
+    check_card(written, where="README.md")
+    assert ModelCard(written).data.language == ["zh"]
+    assert "fine-tuned for Chinese (`zh`): raw CER" in written
+    assert "CER is the figure to read" in section(written, "Results")
+    assert "| train | train | zh |" in section(written, "Data")
+    assert section(written, "Use").count('language="zh"') == len(EXPORTS)
+
+
 def test_the_hub_reads_it(text: str, tmp_path: Path, hub: Hub) -> None:
+    check_card(text, where="README.md")
     found = ModelCard(text)
-    found.validate()  # by the hub on loopback
     found.save(tmp_path / "README.md")
     head = metadata_load(tmp_path / "README.md")
     assert head is not None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.finished_run import finished_run
 from whispertune.cli import main
 from whispertune.data.segments import Segment
 from whispertune.decode.context import Mark, mark_of
@@ -17,12 +19,15 @@ from whispertune.errors import InputError, VerificationError
 from whispertune.model import export as writers
 from whispertune.model.formats import ctranslate2 as ct2
 from whispertune.model.load import ModelFolder, find_model
-from whispertune.publish.comparison import Comparison, Reference, enough_clips
-from whispertune.publish.export import export
+from whispertune.publish.comparison import Comparison, Reference
+from whispertune.publish.export import ExportReport, export
+from whispertune.publish.readme import origin_of, readme
+from whispertune.publish.runtimes import RUNTIMES
 from whispertune.publish.runtimes.heard import Clip, Heard, Runtime
 from whispertune.publish.runtimes.transformers import Transformers
 from whispertune.reporting import Reporter
 from whispertune.service.data import read_data
+from whispertune.service.export import export_model
 
 
 def test_a_spoiled_export_is_removed(
@@ -85,6 +90,7 @@ def test_languages_without_spaces_are_verified_by_characters(
         wer_export=12.0,
         cer_source=8.0,
         cer_export=8.14,
+        texts_apart=1.5,
         metric="cer",
         first_difference=None,
         tokens_equal=49,
@@ -128,7 +134,8 @@ def test_their_clips_are_compared_so(tiny: ModelFolder, noises: Path) -> None:
     again = reference.compare(Perfect(), Reporter())
     assert replace(again, export_seconds=found.export_seconds) == found
     assert len(opened) == 1
-    assert len(enough_clips([replace(clips[0], text="今" * 100)] * 30)) == 20
+    enough = Reference(Perfect, [replace(clips[0], text="今" * 100)] * 30)
+    assert enough.compare(Perfect(), Reporter()).clips == 20
 
 
 def test_not_verified_is_said(tiny: ModelFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,6 +160,115 @@ def test_no_clips_no_reference() -> None:
 
 def test_as_many_clips_as_500_words_need(mboshi: Path, base: ModelFolder, reader: object) -> None:
     found = read_data(str(mboshi / "dev"), base.vocabulary, base.generation, reader, language="ln")  # type: ignore[arg-type]
-    chosen = enough_clips(found.segments)
-    words = [len(segment.text.split()) for segment in chosen]
-    assert sum(words[:-1]) < 500 <= sum(words)
+    compared = Reference(Silent, found.segments).compare(Silent(), Reporter())
+    words = [len(segment.text.split()) for segment in found.segments[: compared.clips]]
+    assert sum(words[:-1]) < 500 <= sum(words) == compared.words
+
+
+class Silent:
+    """Writes nothing."""
+
+    name = "silent 1.0"
+
+    def hear(self, clip: Clip) -> Heard:
+        return Heard("", ())
+
+
+class Says(Silent):
+    """The same of every clip."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def hear(self, clip: Clip) -> Heard:
+        return Heard(self.text, (1,))
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "texts_apart", "passes"),
+    [
+        ("ett två tre fyra fem", "", 100.0, False),
+        ("ett två tre fyra fem", "unrelated sounds", 90.0, False),
+        ("ett två tre fyra fem", "ett tva tre fyra fen", 10.0, True),
+        ("", "", 0.0, True),
+        ("", "ett " * 100, 100.0, False),
+        ("one two three four fem", "one two three", 40.0, False),  # its errors alone tell
+    ],
+)
+def test_of_a_source_without_a_right_word_the_texts_decide(
+    there: str, here: str, texts_apart: float, passes: bool, noises: Path
+) -> None:
+    """Nothing at all has the error rate of nothing right."""
+    clips = [Segment(str(n), noises / "dev" / f"{n}.wav", 0.0, 1.0, "one two three four five", "en") for n in range(3)]
+    found = Reference(lambda: Says(there), clips).compare(Says(here), Reporter())
+    assert found.texts_apart == pytest.approx(texts_apart, abs=10)
+    assert found.passes(0.5) is passes
+    told = found.told(0.5)
+    assert ("so many errors tell little" in told) is (not found.telling)
+
+
+def test_an_export_that_writes_nothing_is_none(
+    tiny: ModelFolder, noises: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [Segment(str(n), noises / "dev" / f"{n}.wav", 0.0, 1.0, "one two three", "en") for n in range(3)]
+    monkeypatch.setitem(RUNTIMES, "ct2", Opened(Silent()))
+    reference = Reference(lambda: Says("ett två tre"), clips)
+    with pytest.raises(
+        VerificationError, match=r"0\.00 WER from the source (.|\n)*100 % from the source's(.|\n)*--data"
+    ):
+        export(tiny, "ct2", tmp_path / "out", reference=reference)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setitem(RUNTIMES, "ct2", Opened(Says("ett två tre")))
+    report = export(tiny, "ct2", tmp_path / "out", reference=reference)
+    assert report.as_json()["texts_apart"] == 0
+
+
+def test_its_readme_tells_whose_it_is(tiny: ModelFolder, tmp_path: Path, noises: Path) -> None:
+    run = finished_run(tmp_path / "my-run", tiny.path, noises)
+    export_model(str(run.folder), "ct2", tmp_path / "out", quantization="float32", verify=False)
+    lines = (tmp_path / "out" / "README.md").read_text().splitlines()
+    assert lines[0] == "# my-run"
+    assert "- Base model: openai/whisper-base (https://huggingface.co/openai/whisper-base)" in lines
+    assert "- Licence of the base model: mit" in lines
+    assert "- Format: ct2, float32" in lines
+    assert f"- Written by: Whispertune {version('whispertune')}" in lines
+    assert "- Verified: no: not verified (--no-verify)" in lines
+    assert "faster_whisper" in lines[-1]
+
+
+def test_of_a_folder_it_says_what_is_not_known(tiny: ModelFolder, tmp_path: Path, noises: Path) -> None:
+    report = export_model(str(tiny.path), "transformers", tmp_path / "out", data=str(noises / "dev"), language="sv")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert f"- Base model: {tiny.path.name} (its origin is not known here)" in text
+    assert "- Licence of the base model: not known" in text
+    assert report.comparison is not None
+    assert f"- Verified: in {report.runtime}: {report.comparison.told(report.tolerance)}" in text
+    assert str(tiny.path.parent) not in text
+
+
+def test_a_readme_for_each_format() -> None:
+    for to, exporter in writers.EXPORTERS.items():
+        for quantization in exporter.quantizations:
+            report = ExportReport(Path("out"), to, quantization, 0, exporter.runtime, 0.5, None)
+            loaded = readme(report, "bundled:whisper-base", origin_of("bundled:whisper-base")).splitlines()[-1]
+            assert loaded.startswith("- Loaded by: ")
+            assert "None" not in loaded
+            assert "{" not in loaded
+
+
+def test_the_base_of_an_adapter(tmp_path: Path) -> None:
+    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path": "openai/whisper-base"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    assert origin_of(str(tmp_path)).hub == "openai/whisper-base"
+
+
+class Opened:
+    """A runtime for a format, whatever was written."""
+
+    package = RUNTIMES["ct2"].package
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def __call__(self, folder: Path, source: ModelFolder) -> Runtime:
+        return self.runtime

@@ -34,6 +34,16 @@ def test_an_export(to: str, tiny: ModelFolder, small_disk: Path) -> None:
     assert not list(small_disk.iterdir())
 
 
+def test_a_disk_itself_is_refused_before_the_work(
+    tiny: ModelFolder, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `docker -v` mounts it: what was written beside it cannot take its name."""
+    assert main(["export", "no/such-model", "--to", "ct2", "--out", str(small_disk)]) == 2
+    assert f"a disk is mounted there\n  → give a folder in it: --out {small_disk / 'model'}" in capsys.readouterr().err
+    assert main(["merge", str(tiny.path), "no/such-model", "--out", str(small_disk)]) == 2
+    assert "a disk is mounted there" in capsys.readouterr().err
+
+
 def test_merged_weights(tiny: ModelFolder, small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["merge", str(tiny.path), str(tiny.path), "--out", str(small_disk / "out")]) == 2
     assert "cannot be written (the disk is full)" in capsys.readouterr().err

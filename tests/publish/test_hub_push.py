@@ -12,8 +12,8 @@ import pytest
 
 from tests.hub_server import Hub
 from whispertune.errors import InputError, WhispertuneError
-from whispertune.publish.hub import push
-from whispertune.publish.place import LIST, Upload, check, files_of
+from whispertune.publish.hub import Kind, push
+from whispertune.publish.place import BLOCK_BYTES, LIST, RECIPE, Upload, check, check_recipe, files_of
 from whispertune.reporting import Reporter
 
 REPOSITORY = "me/whisper-noise"
@@ -71,6 +71,20 @@ def test_a_broken_connection_leaves_nothing_half_and_is_gone_on_from(
     pushed(uploads_of(place))
     assert len(sent(hub)) == len(set(sent(hub))) == LARGE
     assert len(hub.files(REPOSITORY, "models")) == LARGE + 3
+
+
+@pytest.mark.parametrize("kind", ["model", "space"])
+def test_a_card_that_the_hub_rejects_is_told_before_anything_is_sent(
+    kind: Kind, place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    (place / "README.md").write_text(CARD.replace("---\n\n#", "license: cc-by4\n---\n\n#"))
+    with pytest.raises(
+        InputError, match=r'README.md: the hub rejects this card: "license" must be one of [^\n]+\n.*--licence'
+    ):
+        push(uploads_of(place), REPOSITORY, public=False, reporter=Reporter(), kind=kind)
+    assert not sent(hub)
+    assert hub.files(REPOSITORY, f"{kind}s") == {}
 
 
 def test_what_an_earlier_publication_left_is_removed(place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,4 +170,46 @@ def test_what_is_public_anyway_is_not_taken_for_a_name(place: Path, monkeypatch:
     (place / "plain" / "tokenizer.json").write_text('{"annika": 1, "/usr/lib": 2}')
     check(uploads_of(place), inside=place, repository="annika/whisper-sv")
     with pytest.raises(InputError, match="'annika'"):
+        check(uploads_of(place), inside=place, repository=REPOSITORY)
+
+
+HUB_RECIPE = """name = "annas"
+model = "annika/whisper-sv"
+
+[data]
+train = [
+    { source = "hub:annika/clips:train" },
+]
+"""
+
+
+def test_what_the_recipe_names_on_the_hub_may_hold_the_users_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "annika")
+    check_recipe(HUB_RECIPE, where=place / RECIPE, repository="acme/whisper-sv")
+    with pytest.raises(InputError, match="'annika'"):
+        check_recipe(HUB_RECIPE.replace("annas", "annika"), where=place / RECIPE, repository="acme/whisper-sv")
+    (place / "plain" / RECIPE).write_text(HUB_RECIPE)
+    link = "[hub:annika/clips:train](https://huggingface.co/datasets/annika/clips)"
+    card = f"{CARD}annika/whisper-sv, hub-annika-clips-train-dev, {link}"
+    (place / "README.md").write_text(card)
+    check(uploads_of(place), inside=place, repository="acme/whisper-sv")
+    for more in ("annika/other", "https://huggingface.co/annika", "annika"):
+        (place / "README.md").write_text(f"{card} by {more}")
+        with pytest.raises(InputError, match="'annika'"):
+            check(uploads_of(place), inside=place, repository="acme/whisper-sv")
+
+
+@pytest.mark.parametrize("before", [b"", bytes(BLOCK_BYTES - 8)])
+def test_a_folder_at_the_root(before: bytes, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names within torch's files are model/data/0, datasets on the hub may be me/data."""
+    monkeypatch.setattr(Path, "home", lambda: Path("/data"))
+    (place / "README.md").write_text(f"{CARD}hub:you/data:train, https://huggingface.co/datasets/you/data")
+    (place / "plain" / "model.pt").write_bytes(before + b"PK model/data/0")
+    check(uploads_of(place), inside=place, repository=REPOSITORY)
+    (place / "plain" / "model.pt").write_bytes(before + b"PKmod X\0/data/x")
+    with pytest.raises(InputError, match=r"model.pt: it holds '/data/'"):
+        check(uploads_of(place), inside=place, repository=REPOSITORY)
+    (place / "plain" / "model.pt").unlink()
+    (place / "README.md").write_text(f"{CARD}in /data or so")
+    with pytest.raises(InputError, match=r"README.md: it holds '/data'"):
         check(uploads_of(place), inside=place, repository=REPOSITORY)

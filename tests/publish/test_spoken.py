@@ -11,7 +11,7 @@ from whispertune.decode.engines import open_engine
 from whispertune.errors import InputError
 from whispertune.evaluation.evaluate import evaluate
 from whispertune.publish import spoken
-from whispertune.publish.comparison import ENOUGH_WORDS, enough_clips
+from whispertune.publish.comparison import ENOUGH_WORDS
 from whispertune.publish.spoken import SENTENCES, spoken_clips
 from whispertune.service.export import default_folder, export_model
 
@@ -67,4 +67,3 @@ def test_where_an_export_goes(model: str, to: str, quantization: str | None, exp
 def test_of_a_run_it_goes_into_the_run(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     assert default_folder(str(tmp_path), "ct2", None) == tmp_path / "exports" / "ct2"
-    assert enough_clips([]) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from whispertune.model.load import ModelFolder
 from whispertune.publish.comparison import Reference
 from whispertune.publish.export import ExportReport, export
 from whispertune.publish.exported import Exported, parse_formats
+from whispertune.publish.runtimes.heard import Clip, Heard
 from whispertune.publish.runtimes.transformers import Transformers
+from whispertune.reporting import Reporter
 
 
 def clips(folder: Path, *, broken: bool) -> list[Segment]:
@@ -37,15 +40,30 @@ def test_a_clip_that_breaks_off_is_counted(tiny: ModelFolder, tmp_path: Path) ->
     told = report.as_json()
     assert (told["clips"], told["clips_unreadable"]) == (2, 1)
     assert report.comparison is not None
-    assert report.comparison.told(report.tolerance).endswith("on 2 clips with 4 words, 1 more cannot be read")
+    assert "on 2 clips with 4 words, 1 more cannot be read; " in report.comparison.told(report.tolerance)
     (wanted,) = parse_formats("transformers")
     kept = Exported.of(wanted, report).verified
     assert kept is not None
     assert "1 more cannot be read" in kept.told
 
 
+def test_others_are_read_in_their_place(tmp_path: Path) -> None:
+    """Clips are counted when they were read: those that cannot be read leave no gap in the 500 words."""
+    three = [replace(each, text="word " * 400) for each in clips(tmp_path, broken=True)]
+    found = Reference(Perfect, [three[2], *three[:2], replace(three[0], id="left")]).compare(Perfect(), Reporter())
+    assert (found.clips, found.words, found.clips_unreadable) == (2, 800, 1)
+
+
+class Perfect:
+    name = "perfect 1.0"
+
+    def hear(self, clip: Clip) -> Heard:
+        assert len(clip.samples) == 32_000
+        return Heard("word " * 400, ())
+
+
 def test_nothing_is_said_where_there_is_none(tiny: ModelFolder, tmp_path: Path) -> None:
     report = verified(tiny, clips(tmp_path, broken=False), tmp_path / "out")
     assert "clips_unreadable" not in report.as_json()
     assert report.comparison is not None
-    assert report.comparison.told(report.tolerance).endswith("on 3 clips with 6 words")
+    assert "on 3 clips with 6 words; " in report.comparison.told(report.tolerance)

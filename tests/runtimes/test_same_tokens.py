@@ -32,6 +32,7 @@ def test_of_english_it_is_what_was_said(heard: list[tuple[Clip, Heard]]) -> None
 @pytest.mark.parametrize(
     ("to", "quantization", "name"),
     [
+        ("ct2", "float32", r"faster-whisper \d+\.\d+\.\d+"),
         ("openai", "float16", r"openai-whisper 20\d+"),
         ("onnx", "float32", r"onnxruntime \d+\.\d+\.\d+"),
         ("ggml", "float16", r"pywhispercpp \d+\.\d+\.\d+"),

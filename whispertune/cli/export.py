@@ -60,7 +60,8 @@ def export(
         return
     typer.echo(
         f"verified in {report.runtime}: {found.told(report.tolerance)}; {found.texts_equal} texts are equal, "
-        f"{found.tokens_equal} in every token; {found.audio_seconds:.0f} s of speech in {found.export_seconds:.1f} s, "
+        f"{found.tokens_equal} in every token, {found.texts_apart:.1f} % of the characters differ; "
+        f"{found.audio_seconds:.0f} s of speech in {found.export_seconds:.1f} s, "
         f"by transformers in {found.source_seconds:.1f} s"
         + (f"; the first difference: {found.first_difference}" if found.first_difference else "")
     )

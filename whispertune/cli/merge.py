@@ -17,7 +17,9 @@ WEIGHTS = "--weights"
 
 def merge(
     models: Annotated[list[str], typer.Argument(help="Two or more: runs, folders, hub names, adapters.")],
-    out: Annotated[Path, typer.Option(help="The folder to write; new or empty.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write; new or empty. By default here, named after the models.")
+    ] = None,
     weights: Annotated[
         list[float] | None, typer.Option(WEIGHTS, help="A share for each: 0.7 0.3; else all have the same.")
     ] = None,
@@ -26,7 +28,7 @@ def merge(
     """Mix the weights of models that have one shape and one tokenizer: runs, or a base and what was tuned from it.
 
     [bold]whispertune merge run-1 run-2 run-3 --out mean/[/bold]
-    [bold]whispertune merge openai/whisper-small my-run --weights 0.3 0.7 --out between/[/bold]
+    [bold]whispertune merge openai/whisper-small my-run --weights 0.3 0.7[/bold]
     """
     from whispertune.cli.screen import Screen, print_json
     from whispertune.service.merge import merge as run_merge

@@ -143,7 +143,7 @@ def check_export(to: str, out: Path, quantization: str | None) -> str:
     """The quantization to use, where the format has it and `out` is new or empty.
 
     Raises:
-        InputError: no such format or quantization, or the folder is in use, or the working folder.
+        InputError: no such format or quantization, or a folder that no model can be put at.
     """
     if to not in EXPORTERS:
         raise InputError(f"unknown format {to!r}", where="--to", fix=f"one of {', '.join(EXPORTERS)}")
@@ -155,8 +155,19 @@ def check_export(to: str, out: Path, quantization: str | None) -> str:
             where="--quantization",
             fix=f"one of {', '.join(exporter.quantizations)}",
         )
-    if out.resolve() == Path.cwd():
-        raise InputError("this is the folder you are in", where=str(out), fix="give one in it, such as --out deployed")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("the folder for the export is not empty", where=str(out), fix="give a new one with --out")
+    check_out(out)
     return chosen
+
+
+def check_out(out: Path) -> None:
+    """See that a model may be put at `out`: what is written beside it and then named so, is there whole or not at all.
+
+    Raises:
+        InputError: a folder in use, the working folder, or one that cannot be replaced, as a disk is mounted there.
+    """
+    if out.resolve() == Path.cwd():
+        raise InputError("this is the folder you are in", where=str(out), fix="give one in it, such as --out model")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError("the folder to write is not empty", where=str(out), fix="give a new one with --out")
+    if out.resolve().is_mount():
+        raise InputError("a disk is mounted there", where=str(out), fix=f"give a folder in it: --out {out / 'model'}")

@@ -45,30 +45,35 @@ class Generation:
         """Read `generation_config.json`, or the same keys of `config.json` in older folders."""
         path = folder / "generation_config.json"
         path = path if path.exists() else folder / "config.json"
-        try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelError("no readable generation settings", where=str(path)) from error
-        language = (content.get("language") or "").strip("<|>")  # some recipes store a name: "hindi"
-        return cls(
-            suppress=tuple(content.get("suppress_tokens") or ()),
-            begin_suppress=tuple(content.get("begin_suppress_tokens") or ()),
-            alignment_heads=tuple((int(a), int(b)) for a, b in content.get("alignment_heads") or ()),
-            language=code_of(language) or language or None,
-            task=content.get("task"),
-        )
+        return cls._read(path, "suppress_tokens", "begin_suppress_tokens")
 
     @classmethod
     def from_ctranslate2(cls, folder: Path) -> Generation:
         """Read a CTranslate2 folder: our exports carry generation_config.json, others only lists in config.json."""
         if (folder / "generation_config.json").exists():
             return cls.from_folder(folder)
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return cls(
-            suppress=tuple(content.get("suppress_ids") or ()),
-            begin_suppress=tuple(content.get("suppress_ids_begin") or ()),
-            alignment_heads=tuple((int(a), int(b)) for a, b in content.get("alignment_heads") or ()),
-        )
+        return cls._read(folder / "config.json", "suppress_ids", "suppress_ids_begin")
+
+    @classmethod
+    def _read(cls, path: Path, suppress: str, begin_suppress: str) -> Generation:
+        """Read a file that has these names for its lists.
+
+        Raises:
+            ModelError: it is missing or damaged, or something is no list, number or text that has to be one.
+        """
+        try:
+            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            language = _text(content.get("language"))
+            return cls(
+                suppress=_numbers(content.get(suppress)),
+                begin_suppress=_numbers(content.get(begin_suppress)),
+                alignment_heads=tuple(_pair(each) for each in content.get("alignment_heads") or ()),
+                language=code_of(language) or language or None,
+                task=_text(content.get("task")) or None,
+            )
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            fix = "download or convert the model again"
+            raise ModelError(f"no readable generation settings ({error})", where=str(path), fix=fix) from error
 
     def allowing(self, tokens: Collection[int], first: Collection[int] = ()) -> Generation:
         """The same, with these tokens no longer suppressed, and those of `first` not at the beginning either."""
@@ -81,6 +86,24 @@ class Generation:
     def speaking(self, language: str | None, task: str | None) -> Generation:
         """The same, for one language and task."""
         return replace(self, language=language, task=task)
+
+
+def _numbers(value: Any) -> tuple[int, ...]:
+    if any(type(each) is not int for each in value or ()):
+        raise ValueError(f"{value!r} is no list of whole numbers")
+    return tuple(value or ())
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = _numbers(value)
+    return first, second
+
+
+def _text(value: Any) -> str:
+    """Without the signs of a token; some recipes store a language's name: "hindi"."""
+    if not isinstance(value, str | None):
+        raise ValueError(f"{value!r} is no text")
+    return (value or "").strip("<|>")
 
 
 def tuned_generation(settings: Generation, vocabulary: Vocabulary, segments: SegmentTable) -> Generation:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whispertune.errors import ModelError
+from whispertune.files import sha256
 from whispertune.model.bundled import BUNDLES, bundled_files
 from whispertune.model.cache import cache_folder, filled
 from whispertune.model.formats import adapter, ctranslate2, transformers
@@ -147,7 +148,7 @@ def _from_adapter(path: Path, adapters: tuple[Path, ...]) -> Path:
         _write(adapter.read_adapter(path, whole), path, out)
 
     beside = (adapter.CONFIG, "tokenizer.json", "generation_config.json")
-    return filled(_place(weights, beside, str(base.path)), merge)
+    return filled(_place(weights, beside, _content(base.path)), merge)
 
 
 def _ways() -> str:
@@ -186,13 +187,18 @@ def _converted(folder: Path) -> Path:
 
 def _place(file: Path, beside: Sequence[str], more: str = "") -> Path:
     """Where in the cache the conversion of a file lies, by its content and that of what is read beside it."""
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = sha256(file)
     settings = hashlib.sha256(CONVERSION + more.encode())
     for name in (*beside, MARK):
         if (file.parent / name).exists():
             settings.update((file.parent / name).read_bytes())
     return cache_folder() / f"transformers-{digest[:16]}-{settings.hexdigest()[:8]}"
+
+
+def _content(folder: Path) -> str:
+    """What a transformers folder is told from another by, wherever they lie."""
+    files = sorted(path for pattern in (*HUB_FILES, *OLD_WEIGHTS) for path in folder.glob(pattern))
+    return " ".join(f"{path.name} {sha256(path)}" for path in files)
 
 
 def _convert(folder: Path, out: Path) -> None:

@@ -3,6 +3,7 @@
 public_name("/home/ann/models/ggml-base.bin")     # "ggml-base.bin"
 hub_name("bundled:whisper-base")                  # "openai/whisper-base"
 offline_name("openai/whisper-base")               # "bundled:whisper-base", where that is installed
+last_part("openai/whisper-base")                  # "whisper-base"
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ def public_name(model: str) -> str:
         return path.resolve().name
     is_path = ("/" in model or path.is_absolute()) and hub_name(model) is None
     return path.name if is_path else model
+
+
+def last_part(model: str) -> str:
+    """What a folder that is made of a model is called after."""
+    return public_name(model).rpartition("/")[2].rpartition(":")[2]
 
 
 def hub_name(model: str) -> str | None:

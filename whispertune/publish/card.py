@@ -17,7 +17,6 @@ from whispertune.publish.facts import RunFacts, SourceFacts
 from whispertune.publish.failures import known_failures
 from whispertune.publish.metadata import metadata
 from whispertune.publish.usage import ADAPTER_FORMAT, NEEDS, TITLES, Spoken, remark, usage
-from whispertune.score.normalize import leads_with_cer
 
 NOT_STATED: Final = "not stated"
 NOT_WRITTEN: Final = "not written down by this run"
@@ -53,7 +52,7 @@ def card(
         "Use": _use(facts, exports, repository, multilingual),
         "Licence and origin": _licences(facts, licence),
     }
-    lines = ["---", metadata(facts, exports, repository, licence).strip(), "---", ""]
+    lines = [metadata(facts, [each.format for each in exports], repository, licence), ""]
     lines += [f"# {repository.partition('/')[2]}", "", _summary(facts), ""]
     for title, content in sections.items():
         lines += [f"## {title}", "", *content, ""]
@@ -67,9 +66,8 @@ def _of(facts: RunFacts, split: str) -> list[SourceFacts]:
 def _summary(facts: RunFacts) -> str:
     named = ", ".join(f"{LANGUAGE_NAMES.get(each, each)} (`{each}`)" for each in facts.languages)
     tuned = facts.tuned
-    by_characters = bool(facts.languages) and leads_with_cer(facts.languages[0])
-    name = "CER" if by_characters else "WER"
-    before, after = (each.scores.cer if by_characters else each.scores.wer for each in (facts.base, tuned))
+    name = "CER" if facts.by_characters else "WER"
+    before, after = (each.scores.cer if facts.by_characters else each.scores.wer for each in (facts.base, tuned))
     purpose = f" for {named}" if named else ""
     purpose += ", to translate it" if facts.task == "translate" else ""
     return (
@@ -160,7 +158,7 @@ def _footprint(result: Any) -> list[str]:
 
 
 def _use(facts: RunFacts, exports: Sequence[Exported], repository: str, multilingual: bool) -> list[str]:
-    spoken = Spoken(facts.languages[0] if facts.languages else None, facts.task, multilingual)
+    spoken = Spoken(facts.languages[0] if facts.languages else None, facts.task, multilingual, facts.suppress_blank)
     base = hub_name(facts.recipe.model)
     lines: list[str] = []
     for each in exports:

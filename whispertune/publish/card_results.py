@@ -13,7 +13,6 @@ from whispertune.evaluation.retention import NAMES, SetChange, SetFigures
 from whispertune.publish.exported import Exported
 from whispertune.publish.facts import RunFacts
 from whispertune.score.comparison import compare
-from whispertune.score.normalize import leads_with_cer
 
 VERDICTS: Final = {
     "better": "A paired test shows the tuned model to be better",
@@ -52,7 +51,6 @@ def results(facts: RunFacts) -> list[str]:
 
 def _notes(facts: RunFacts) -> list[str]:
     tuned, beams = facts.tuned, facts.recipe.evaluation.beams
-    language = facts.languages[0] if facts.languages else ""
     how = "greedily" if beams == 1 else f"with {beams} beams"
     notes = [
         f"- On {tuned.scores.rows:,} rows, {tuned.audio_seconds / 60:.1f} minutes, of the {tuned.split} set; "
@@ -62,9 +60,9 @@ def _notes(facts: RunFacts) -> list[str]:
     ]
     if tuned.biased_by_selection:
         notes.append("- **These rows also chose the checkpoint, so the tuned figures flatter it.**")
-    if leads_with_cer(language):
+    if facts.by_characters:
         notes.append("- Words are not separated by spaces here: CER is the figure to read.")
-    if told := _paired(facts, by_characters=leads_with_cer(language)):
+    if told := _paired(facts, by_characters=facts.by_characters):
         notes.append(told)
     return notes
 

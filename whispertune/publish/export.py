@@ -7,9 +7,10 @@ report.comparison.apart      # points of WER or CER; past the tolerance Verifica
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from whispertune.errors import VerificationError
 from whispertune.files import writing
@@ -19,6 +20,8 @@ from whispertune.model.load import ModelFolder, copy_mark, find_model
 from whispertune.publish.comparison import Comparison, Reference
 from whispertune.publish.runtimes import RUNTIMES
 from whispertune.reporting import Reporter
+
+README: Final = "README.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,17 @@ def export(
     *,
     quantization: str | None = None,
     reference: Reference | None,
+    readme: Callable[[ExportReport], str] | None = None,
     reporter: Reporter | None = None,
 ) -> ExportReport:
     """Write an export and hold it against its source, `reference`; None leaves the check out, and says so.
 
+    Args:
+        readme: what its README.md tells; None in a publication, whose card tells it.
+
     Raises:
         InputError: no such format, a folder in use, or one that cannot be written.
-        VerificationError: the runtime's errors are too far from the source's; nothing is written.
+        VerificationError: the runtime's errors or texts are too far from the source's; nothing is written.
     """
     chosen = check_export(to, out, quantization)
     exporter = EXPORTERS[to]
@@ -91,6 +98,8 @@ def export(
         report = ExportReport(out, to, chosen, size, name, exporter.tolerances[chosen], compared)
         _check(report)
         with writing(out):
+            if readme:
+                (partial / README).write_text(readme(report), encoding="utf-8")
             if target.exists():
                 target.rmdir()  # empty
             partial.rename(target)
@@ -102,9 +111,11 @@ def export(
 
 def _check(report: ExportReport) -> None:
     found = report.comparison
-    if found is not None and found.apart > report.tolerance:
-        raise VerificationError(
-            f"{report.runtime} is {found.told(report.tolerance)}",
-            where=str(report.folder),
-            fix=f"nothing was written; try a finer --quantization. First difference: {found.first_difference}",
-        )
+    if found is None or found.passes(report.tolerance):
+        return
+    other = "a finer --quantization" if found.telling else "--data with clips that the model knows"
+    raise VerificationError(
+        f"{report.runtime} is {found.told(report.tolerance)}",
+        where=str(report.folder),
+        fix=f"nothing was written; try {other}. First difference: {found.first_difference}",
+    )

@@ -19,10 +19,12 @@ from whispertune.errors import DataError, InputError
 from whispertune.evaluation.evaluate import Evaluation
 from whispertune.evaluation.retention import SetChange, read_changes
 from whispertune.languages import code_of
-from whispertune.model.load import RUN_MARK
+from whispertune.model.load import RUN_MARK, ModelFolder, find_model
 from whispertune.model.naming import OPENAI, hub_name, public_name
+from whispertune.publish.runtimes.heard import suppresses_blank
 from whispertune.recipe import Recipe, SourceTable, kind_and_location
 from whispertune.recipe_file import load_recipe
+from whispertune.score.normalize import leads_with_cer
 from whispertune.sources_of import label
 from whispertune.train.run import Run, read_lines
 
@@ -72,7 +74,7 @@ class RunFacts:
     recipe_toml: str  # every default spelled out, sources by their labels
     chosen_toml: str  # of it, what is no default
     base_model: Origin
-    languages: tuple[str, ...]
+    languages: tuple[str, ...]  # of train, as far as they are known
     sources: tuple[SourceFacts, ...]
     dropped: Mapping[str, int]  # rows that were not used, by reason
     base: Evaluation
@@ -84,10 +86,16 @@ class RunFacts:
     versions: Mapping[str, str]
     epochs: float | None
     weights: str  # "live", or "average" of several
+    suppress_blank: bool  # neither a space nor the end comes first in a text
 
     @property
     def task(self) -> str:
         return self.recipe.task
+
+    @property
+    def by_characters(self) -> bool:
+        """Whether the character error rate is the figure to read: texts in the first language have no spaces."""
+        return self.task != "translate" and bool(self.languages) and leads_with_cer(self.languages[0])
 
 
 def read_facts(run: Run) -> RunFacts:
@@ -101,14 +109,16 @@ def read_facts(run: Run) -> RunFacts:
     mark = _read_object(run.folder / RUN_MARK)
     steps = [row for row in read_lines(run.metrics) if row.get("kind") == "step"]
     told = _labelled(recipe)
+    model = find_model(str(run.folder))
+    sources = _sources(recipe, mark.get("data") or (), _language_of_train(model))
     result = _read_object(run.result)
     return RunFacts(
         recipe=recipe,
         recipe_toml=tomli_w.dumps(told.model_dump(mode="json", exclude_none=True)),
         chosen_toml=tomli_w.dumps(told.model_dump(mode="json", exclude_none=True, exclude_defaults=True)),
         base_model=Origin.of(recipe.model),
-        languages=_languages(recipe),
-        sources=_sources(recipe, mark.get("data") or ()),
+        languages=tuple(dict.fromkeys(each.language for each in sources if each.split == "train" and each.language)),
+        sources=sources,
         dropped=reasons_of(read_lines(run.dropped)),
         base=base,
         tuned=tuned,
@@ -119,6 +129,7 @@ def read_facts(run: Run) -> RunFacts:
         versions=mark.get("versions") or {},
         epochs=steps[-1].get("epoch") if steps else None,
         weights=str(result.get("best_weights") or "live"),
+        suppress_blank=suppresses_blank(model.vocabulary, model.generation),
     )
 
 
@@ -173,26 +184,33 @@ def _labelled(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=own | {"model": public_name(recipe.model)})
 
 
-def _languages(recipe: Recipe) -> tuple[str, ...]:
-    """What is spoken in train, as far as the recipe names it, in its order."""
-    written = [each.language or recipe.language for each in recipe.data.train]
-    return tuple(dict.fromkeys(code_of(each) or each for each in written if each))
+def _language_of_train(model: ModelFolder) -> str | None:
+    """What all rows of train are in, as the model was told; None where they are in several."""
+    return model.generation.language if model.vocabulary.multilingual else "en"
 
 
-def _sources(recipe: Recipe, counted: Any) -> tuple[SourceFacts, ...]:
-    """The sources of each split; `counted` is what the run counted of them: split, index, rows, seconds."""
+def _sources(recipe: Recipe, counted: Any, of_train: str | None) -> tuple[SourceFacts, ...]:
+    """The sources of each split.
+
+    Args:
+        recipe: names them.
+        counted: what the run counted of them: split, index, rows, seconds.
+        of_train: the language of train's rows where the recipe leaves it to them.
+    """
     known = {(each["split"], each["index"]): each for each in counted}
+    otherwise = {"train": of_train}
     return tuple(
-        _source(recipe, split, table, known.get((split, index)))
+        _source(split, table, recipe.language or otherwise.get(split), known.get((split, index)))
         for split in SPLITS
         for index, table in enumerate(getattr(recipe.data, split))
     )
 
 
-def _source(recipe: Recipe, split: str, table: SourceTable, counted: Mapping[str, Any] | None) -> SourceFacts:
+def _source(split: str, table: SourceTable, language: str | None, counted: Mapping[str, Any] | None) -> SourceFacts:
+    """`language`: where the table has none of its own."""
     kind, location = kind_and_location(table.source)
     parts = location.split("@")[0].split(":") if kind == "hub" else []
-    written = table.language or recipe.language
+    written = table.language or language
     return SourceFacts(
         split=split,
         label=label(table),

@@ -1,6 +1,7 @@
 """A model, with all its forms and its card, or a Space, to the hub: private unless it is asked to be public.
 
 claim("me/whisper-small-sv", public=False)           # before anything is made for it: no right to write is told here
+check_card(text, where="README.md")                  # of a head that the hub does not take, too
 push(files, "me/whisper-small-sv", public=False, reporter=Reporter()).removed
 
 Large files go up one by one, each kept by the hub as soon as it is there whole; then one commit makes all of them
@@ -9,11 +10,13 @@ visible at once, the card with them. Where the connection breaks, the same call 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
+from whispertune.errors import InputError
 from whispertune.hub_writing import open_repository, told
 from whispertune.publish.place import LIST, Upload, listed
 from whispertune.reporting import Reporter
@@ -21,6 +24,8 @@ from whispertune.reporting import Reporter
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
+CARD: Final = "README.md"
+MEND: Final = "give --licence as the hub writes it, or other; all else comes from resolved.toml in the run"
 Kind = Literal["model", "space"]
 
 
@@ -45,11 +50,35 @@ def claim(repository: str, *, public: bool, kind: Kind = "model") -> None:
         _open(HfApi(), repository, kind, public=public)
 
 
+def check_card(text: str, *, where: str, kind: Kind = "model") -> None:
+    """Ask the hub whether it takes what stands at the head of a card.
+
+    Raises:
+        InputError: it does not. WhispertuneError: the hub does not answer.
+    """
+    from huggingface_hub import RepoCard
+
+    with told(where):
+        try:
+            RepoCard(text).validate(kind)
+        except ValueError as error:
+            raise InputError(f"the hub rejects this card: {_reasons(error)}", where=where, fix=MEND) from error
+
+
+def _reasons(error: ValueError) -> str:
+    """What the hub says of a card, in JSON; as it stands where it is none."""
+    try:
+        return "; ".join(each["message"] for each in json.loads(str(error))["errors"])
+    except (ValueError, KeyError, TypeError):
+        return str(error).strip()
+
+
 def push(files: Sequence[Upload], repository: str, *, public: bool, reporter: Reporter, kind: Kind = "model") -> Pushed:
     """Upload what is not there yet, and remove what an earlier publication says that it put there and this one has not.
 
     Raises:
-        InputError: no token, no right to write, or the repository is public and `public` is not asked for.
+        InputError: no token, no right to write, a card that the hub rejects, or the repository is public and `public`
+            is not asked for.
         WhispertuneError: the hub does not answer; the same call goes on.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -57,6 +86,9 @@ def push(files: Sequence[Upload], repository: str, *, public: bool, reporter: Re
     api = HfApi()
     with told(repository):
         name = _open(api, repository, kind, public=public)
+        for each in files:
+            if each.name == CARD:
+                check_card(each.path.read_text(encoding="utf-8"), where=str(each.path), kind=kind)
         additions = [CommitOperationAdd(each.name, str(each.path)) for each in files]
         _send_large(api, name, kind, additions, files, reporter)
         gone = sorted(_earlier(api, name, kind) - {each.name for each in files})

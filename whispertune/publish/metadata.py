@@ -1,6 +1,6 @@
 """The head of a card: what the model hub reads, finds models by, and puts on leaderboards.
 
-text = metadata(facts, exports, "me/whisper-small-sv", licence="apache-2.0")      # YAML
+text = metadata(facts, ["transformers", "ct2"], "me/whisper-small-sv", licence="apache-2.0")      # YAML
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from whispertune.evaluation.evaluate import Evaluation
-from whispertune.publish.exported import ROOT_FORMAT, Exported
+from whispertune.publish.exported import ROOT_FORMAT
 from whispertune.publish.facts import RunFacts
 from whispertune.publish.usage import ADAPTER_FORMAT
 
@@ -25,11 +25,10 @@ FORMAT_TAGS: Final = {"ct2": ("ctranslate2", "faster-whisper"), "ggml": ("whispe
 LIBRARIES: Final = {"transformers": "transformers", "adapter": "peft", "ct2": "ctranslate2", "onnx": "onnx"}
 
 
-def metadata(facts: RunFacts, exports: Sequence[Exported], repository: str, licence: str | None) -> str:
-    """YAML, without the lines around it."""
+def metadata(facts: RunFacts, formats: Sequence[str], repository: str, licence: str | None) -> str:
+    """YAML, with the lines around it."""
     from huggingface_hub import ModelCardData
 
-    formats = [each.format for each in exports]
     first = ROOT_FORMAT if ROOT_FORMAT in formats else formats[0]
     relation = None
     if facts.base_model.hub:
@@ -48,7 +47,7 @@ def metadata(facts: RunFacts, exports: Sequence[Exported], repository: str, lice
         model_name=repository.partition("/")[2],
         eval_results=_results(facts),
     )
-    return str(data.to_yaml())
+    return f"---\n{str(data.to_yaml()).strip()}\n---"
 
 
 def _emissions(facts: RunFacts) -> dict[str, Any] | None:

@@ -27,11 +27,14 @@ from whispertune.errors import InputError
 from whispertune.files import replace_text
 
 LIST: Final = "whispertune-files.json"  # in the repository: what a publication put there
+RECIPE: Final = "recipe.toml"  # in the repository
 TEXTS: Final = (".json", ".md", ".toml", ".txt", ".py", ".yaml", ".yml", ".cfg")
 VOCABULARIES: Final = ("tokenizer.json", "vocab.json", "vocabulary.json", "vocabulary.txt", "merges.txt")  # the base's
 LEAST_PATH: Final = 6  # characters of a folder's path that is searched for in weights too
 BLOCK_BYTES: Final = 1 << 24
 _PATH: Final = re.compile(r"(?<![\w.:/~-])(?:[A-Za-z]:)?[/\\][\w.@ -]+[/\\][\w.@/\\-]+")
+_ON_HUB: Final = re.compile(r'\b(?:model = "|source = "hub:)([\w.-]+/[\w.-]+)')  # in the text of a recipe
+_HUB_PAGE: Final = re.compile(r"https://huggingface\.co/(?:datasets/|spaces/)?")
 _COMMON: Final = frozenset({"root", "user", "admin", "ubuntu", "runner", "nobody", "localhost", "docker", "home"})
 
 
@@ -94,7 +97,8 @@ def check(files: Sequence[Upload], *, inside: Path, repository: str) -> None:
     Raises:
         InputError: a link, a file from outside of the folder, or one that tells of this machine or its user.
     """
-    private = _Private.here(repository)
+    recipes = [each.path.read_text(encoding="utf-8", errors="replace") for each in files if each.name == RECIPE]
+    private = _Private.here(repository, "".join(recipes))
     root = inside.resolve()
     for each in files:
         if each.path.is_symlink() or not each.path.is_file():
@@ -115,7 +119,7 @@ def check_recipe(text: str, *, where: Path, repository: str) -> None:
     Raises:
         InputError: it tells of this machine or its user.
     """
-    if found := _Private.here(repository).in_text(text):
+    if found := _Private.here(repository, text).in_text(text):
         raise _telling(found, where, "change it there: the name of the run, of the model or of a source")
 
 
@@ -136,15 +140,17 @@ class _Private:
     public: tuple[str, ...]  # what may stand there although it holds such a name
 
     @classmethod
-    def here(cls, repository: str) -> _Private:
+    def here(cls, repository: str, recipe: str) -> _Private:
+        """On this machine; public is where it goes to, and what the recipe's text names on the hub."""
         places = (Path.home(), Path.cwd(), Path(sys.prefix), Path(__file__).parents[2], Path(tempfile.gettempdir()))
         names = [socket.gethostname()]
         with suppress(OSError, KeyError):  # a user without a name
             names.append(getpass.getuser())
         own = {name for name in names if len(name) > 2 and name.lower() not in _COMMON}
         folders = dict.fromkeys(str(each) for each in places if len(each.parts) > 1)
+        named = [form for name in _ON_HUB.findall(recipe) for form in (name, name.replace("/", "-").lower())]
         owner = repository.partition("/")[0]
-        return cls(tuple(folders), tuple(sorted(own)), (repository, owner))
+        return cls(tuple(folders), tuple(sorted(own)), (*named, repository, owner))
 
     def in_file(self, path: Path) -> str | None:
         """What a file tells; None where that is nothing."""
@@ -154,10 +160,11 @@ class _Private:
 
     def in_text(self, text: str) -> str | None:
         """A folder, a path that leads somewhere on this machine, or a name; None where there is none of them."""
+        text = _HUB_PAGE.sub("", text)
         for public in self.public:
             text = re.sub(rf"(?<![\w/.]){re.escape(public)}(?![\w])", "", text)
         for folder in self.folders:
-            if found := re.search(rf"{re.escape(folder)}(?![\w.-])", text):
+            if found := re.search(rf"{_path(folder)}(?![\w.-])", text):
                 return found[0]
         for found in _PATH.finditer(text):
             if _leads_somewhere(found[0]):
@@ -171,16 +178,24 @@ class _Private:
         """A folder of this machine, which exporters may leave in weights."""
         if path.name in VOCABULARIES:
             return None
-        wanted = [f"{each}{os.sep}".encode() for each in self.folders if len(each) + 1 >= LEAST_PATH]
-        most = max(map(len, wanted), default=1)
-        before = b""
+        folders = [f"{each}{os.sep}" for each in self.folders if len(each) + 1 >= LEAST_PATH]
+        wanted = [re.compile(_path(each).encode()) for each in folders]
+        most = max((len(each.encode()) for each in folders), default=0) + 1  # and what stands before it
+        data = b""
         with path.open("rb") as file:
             while block := file.read(BLOCK_BYTES):
+                kept = data[-most:]
+                data = kept + block
                 for each in wanted:
-                    if each in before + block:
-                        return each.decode()
-                before = block[-most:]
+                    if found := each.search(data, min(1, len(kept))):
+                        return found[0].decode()
         return None
+
+
+def _path(folder: str) -> str:
+    """The expression for a folder; of one at the root, such as /data, only where no other path goes on with it."""
+    written = re.escape(folder)
+    return rf"{written}(?<![\w.~-]{written})" if len(Path(folder).parts) == 2 else written
 
 
 @cache

@@ -1,6 +1,6 @@
 """How each published form of a model is decoded: programs for the card, with the arguments of the verification.
 
-spoken = Spoken("sv", "transcribe", multilingual=True)
+spoken = Spoken("sv", "transcribe", multilingual=True, suppress_blank=True)
 print(usage(exported, "me/whisper-small-sv", spoken, base="openai/whisper-small"))
 
 The programs make the calls that the runtimes in publish/runtimes make; tests run them as they stand in a card.
@@ -110,6 +110,7 @@ model = Model(
     no_timestamps=True,
     temperature_inc=0.0,
     no_speech_thold=2.0,
+    suppress_blank=$suppress_blank,
     suppress_regex=left_out,  # what the other runtimes never write either
     print_progress=False,
 )
@@ -138,6 +139,7 @@ options = whisper.DecodingOptions(
     task="$task",
     temperature=0.0,
     without_timestamps=True,
+    suppress_blank=$suppress_blank,
     suppress_tokens=[*settings["suppress_tokens"], *times],  # its own list would ban signs that this model writes
     fp16=False,
 )
@@ -145,6 +147,10 @@ text = whisper.decode(model, mel, options).text
 print(text)
 """)
 
+NEVER_FIRST: Final = (
+    ". It cannot be told `suppress_blank=False`: a text that this model begins with a token for a space alone, before "
+    "a letter of several tokens, comes out otherwise"
+)
 ADAPTER_FORMAT: Final = "adapter"
 PROGRAMS: Final = {"transformers": TRANSFORMERS, "ct2": CT2, "ggml": GGML, "openai": OPENAI, "adapter": ADAPTER}
 TITLES: Final = {
@@ -170,6 +176,7 @@ class Spoken:
     language: str | None  # None: it finds out
     task: str
     multilingual: bool  # English-only models are told neither
+    suppress_blank: bool  # neither a space nor the end comes first
 
 
 def usage(exported: Exported, repository: str, spoken: Spoken, *, base: str | None) -> str | None:
@@ -192,6 +199,7 @@ def usage(exported: Exported, repository: str, spoken: Spoken, *, base: str | No
         language=f'"{spoken.language}"' if spoken.language else None,
         task=spoken.task,
         translate=spoken.task == "translate",
+        suppress_blank=spoken.suppress_blank,
         most=MAX_NEW_TOKENS,
         spoken=told,
         base=base,
@@ -204,10 +212,11 @@ def remark(exported: Exported, spoken: Spoken) -> str | None:
         return None
     language = spoken.language or "auto"
     task = " -tr" if spoken.task == "translate" else ""
+    blank = "" if spoken.suppress_blank else NEVER_FIRST
     return (
         "With whisper.cpp's own program: "
-        f"`whisper-cli -m {_file(exported)} -l {language}{task} -nt -mc 0 -bo 1 -bs 1 -nf -nfa "
-        '--suppress-regex "$(cat suppress_regex.txt)" -f speech.wav` (not run by the verification)'
+        f"`whisper-cli -m {_file(exported)} -l {language}{task} -nt -mc 0 -bo 1 -bs 1 -nf -nth 2 "
+        f'-nfa --suppress-regex "$(cat suppress_regex.txt)" -f speech.wav` (not run by the verification){blank}'
     )
 
 

@@ -14,9 +14,11 @@ from whispertune.data.segments import Segment
 from whispertune.errors import InputError
 from whispertune.model.export import check_export
 from whispertune.model.load import RUN_MARK, ModelFolder, find_model
-from whispertune.publish.comparison import Reference, enough_clips
+from whispertune.model.naming import last_part
+from whispertune.publish.comparison import Reference
 from whispertune.publish.export import ExportReport, check_possible
 from whispertune.publish.export import export as export_folder
+from whispertune.publish.readme import origin_of, readme
 from whispertune.publish.runtimes.transformers import Transformers
 from whispertune.publish.spoken import spoken_clips
 from whispertune.recipe_file import load_recipe
@@ -50,8 +52,17 @@ def export_model(
     check_export(to, target, quantization)
     folder = find_model(model)
     check_possible(folder, to, verify=verify)
+    base = origin_of(model)
     reference = reference_of(model, folder, data, language) if verify else None
-    return export_folder(folder, to, target, quantization=quantization, reference=reference, reporter=reporter)
+    return export_folder(
+        folder,
+        to,
+        target,
+        quantization=quantization,
+        reference=reference,
+        readme=lambda report: readme(report, model, base),
+        reporter=reporter,
+    )
 
 
 def default_folder(model: str, to: str, quantization: str | None) -> Path:
@@ -60,19 +71,18 @@ def default_folder(model: str, to: str, quantization: str | None) -> Path:
     run = Path(model).expanduser()
     if (run / RUN_MARK).exists():
         return run / "exports" / name
-    return Path(f"{model.rstrip('/').rpartition('/')[2].rpartition(':')[2]}-{name}")
+    return Path(f"{last_part(model)}-{name}")
 
 
 def reference_of(model: str, folder: ModelFolder, data: str | None = None, language: str | None = None) -> Reference:
     """What its exports are held against: the model by transformers, on clips with 500 words where there are so many.
 
-    They are those of `data`, else of the run's own test or dev set, else spoken by a synthesiser.
+    The clips are those of `data`, else of the run's own test or dev set, else spoken by a synthesiser.
 
     Raises:
         InputError: there are none.
     """
-    segments = enough_clips(_clips(model, folder, data, language))
-    return Reference(lambda: Transformers(folder), segments)
+    return Reference(lambda: Transformers(folder), _clips(model, folder, data, language))
 
 
 def _clips(model: str, folder: ModelFolder, data: str | None, language: str | None) -> Sequence[Segment]:

@@ -18,10 +18,11 @@ from typing import Any, Final
 from whispertune.decode.context import Mark
 from whispertune.errors import InputError
 from whispertune.files import writing
+from whispertune.model.export import check_out
 from whispertune.model.formats.contents import Contents
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.model.merge import State, check_mixable, common_generation, summed
-from whispertune.model.naming import public_name
+from whispertune.model.naming import last_part, public_name
 from whispertune.model.parameters import merged_state
 from whispertune.reporting import Reporter
 from whispertune.service.mixed import write_mixed
@@ -46,13 +47,17 @@ class Merged:
 
 
 def merge(
-    models: Sequence[str], out: Path, *, weights: Sequence[float] | None = None, reporter: Reporter | None = None
+    models: Sequence[str],
+    out: Path | None = None,
+    *,
+    weights: Sequence[float] | None = None,
+    reporter: Reporter | None = None,
 ) -> Merged:
     """Write a model folder whose weights are the sum of those of the models, each times its share.
 
     Args:
         models: names of two or more: runs, folders, hub names, bundled ones, adapters.
-        out: new or empty.
+        out: the folder to write, new or empty; by default here, named after the models.
         weights: a share for each, 1 together; equal shares where there are none.
 
     Raises:
@@ -60,7 +65,10 @@ def merge(
         ModelError: models that cannot be mixed.
     """
     shares = _shares(models, weights)
-    _check_out(out)
+    target = out or default_folder(models)
+    check_out(target)
+    with writing(target):  # before the models are read
+        target.resolve().parent.mkdir(parents=True, exist_ok=True)
     tell = reporter or Reporter()
     folders = [find_model(name) for name in models]
     first = folders[0]
@@ -71,9 +79,14 @@ def merge(
     contexts = _contexts(folders)
     contents = Contents(state, first.shape, first.tokenizer_json, generation)
     origin = {"models": [public_name(name) for name in models], "weights": shares}
-    write_mixed(out, contents, Mark(contexts, WEIGHTS), origin)
-    size = sum(path.stat().st_size for path in out.iterdir())
-    return Merged(out, tuple(models), tuple(shares), contexts, size)
+    write_mixed(target, contents, Mark(contexts, WEIGHTS), origin)
+    size = sum(path.stat().st_size for path in target.iterdir())
+    return Merged(target, tuple(models), tuple(shares), contexts, size)
+
+
+def default_folder(models: Sequence[str]) -> Path:
+    """Where a mixture goes if nothing is said: beside where one stands."""
+    return Path("-".join([*(last_part(name) for name in models), "merged"]))
 
 
 def _shares(models: Sequence[str], weights: Sequence[float] | None) -> list[float]:
@@ -92,15 +105,6 @@ def _shares(models: Sequence[str], weights: Sequence[float] | None) -> list[floa
         total = f"{told} are {math.fsum(weights):g} together"
         raise InputError(f"{total}, not 1", where="--weights", fix="--weights 0.7 0.3")
     return list(weights)
-
-
-def _check_out(out: Path) -> None:
-    if out.resolve() == Path.cwd():
-        raise InputError("this is the folder you are in", where=str(out), fix="give one in it, such as --out merged")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("the folder for the model is not empty", where=str(out), fix="give a new one with --out")
-    with writing(out):  # before the models are read
-        out.resolve().parent.mkdir(parents=True, exist_ok=True)
 
 
 def _states(folders: Sequence[ModelFolder], tell: Reporter) -> Iterator[State]:

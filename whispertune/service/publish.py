@@ -4,8 +4,9 @@ done = publish_run("my-run", "me/whisper-small-sv", formats="transformers,ct2", 
 for each in done.files: print(each.name, each.size_bytes)
 
 What cannot be is found before anything is made: a runtime that is missing, a recipe that tells of this machine, no
-right to write there. All that goes up lies in the run's folder `publish` before; exports that are there and would be
-made again as they are stay, so that a second call, after a broken connection for example, only pushes.
+right to write there, a card that the hub rejects. All that goes up lies in the run's folder `publish` before; exports
+that are there and would be made again as they are stay, so that a second call, after a broken connection for example,
+only pushes.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from whispertune.publish.comparison import Reference
 from whispertune.publish.export import check_possible, export
 from whispertune.publish.exported import ROOT_FORMAT, Exported, Wanted, parse_formats
 from whispertune.publish.facts import RunFacts, read_facts
-from whispertune.publish.hub import claim, push
+from whispertune.publish.hub import check_card, claim, push
 from whispertune.publish.kept import KeptExports
+from whispertune.publish.metadata import metadata
 from whispertune.publish.place import Upload, check, check_recipe, files_of, with_list
 from whispertune.publish.space import write_space
 from whispertune.reporting import Reporter
@@ -102,11 +104,13 @@ def publish_run(
     source = find_model(str(run.folder))
     demo = f"{repository}{SPACE_SUFFIX}" if space else None
     _check_possible(run, source, facts, wanted, repository, verify=verify, space=space)
+    licence = licence or facts.recipe.licence
     if not dry_run:
+        head = metadata(facts, [each.format for each in wanted], repository, licence)
+        check_card(head, where=str(run.resolved_recipe))
         _claim(repository, demo, public=public)
     place = run.folder / FOLDER
     exports, folders = _exports(run, source, wanted, verify, tell)
-    licence = licence or facts.recipe.licence
     beside = _texts(place, source, facts, exports, repository, licence)
     with writing(place):
         files = with_list(files_of(beside, folders), place)

@@ -66,13 +66,15 @@ class Vocabulary:
         try:
             content = with_all_merges(json.loads(path.read_text(encoding="utf-8")))
             added = {entry["content"]: int(entry["id"]) for entry in content["added_tokens"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            # Timestamps are no special tokens to the library: left in, "<|0.00|>" in a text would become one.
+            content["added_tokens"] = [e for e in content["added_tokens"] if not is_timestamp(e["content"])]
+            tokenizer = Tokenizer.from_str(json.dumps(content))
+        except Exception as error:  # the library has no exceptions of its own
             raise ModelError(
-                "no readable tokenizer", where=str(path), fix="the folder needs Whisper's tokenizer.json"
+                f"no readable tokenizer ({_shortened(error)})",
+                where=str(path),
+                fix="the folder needs Whisper's tokenizer.json",
             ) from error
-        # Timestamps are no special tokens to the library: left in, "<|0.00|>" in a text would become one.
-        content["added_tokens"] = [e for e in content["added_tokens"] if not is_timestamp(e["content"])]
-        tokenizer = Tokenizer.from_str(json.dumps(content))
         tokenizer.no_truncation()  # whoever saved it may have left both on: labels would be cut, or filled up
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a text stays text
@@ -182,6 +184,11 @@ class Vocabulary:
             f"<|{(id_ - first) * TIMESTAMP_STEP_S:.2f}|>" if id_ >= first else by_id.get(id_) or self.decode([id_])
             for id_ in ids
         ]
+
+
+def _shortened(error: Exception) -> str:
+    """What went wrong in a line; the library quotes all that it was given."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
 
 
 def _spaced(text: str, language: str) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 
 from whispertune.errors import ModelError
 from whispertune.model.formats.contents import Contents
+from whispertune.model.formats.known_tokenizers import tokenizer_beside
 from whispertune.model.formats.shapes import check_state
 from whispertune.model.formats.transformers import Shape
 from whispertune.model.generation import Generation
@@ -234,17 +235,16 @@ def read_ctranslate2(folder: Path) -> Contents:
     try:
         heads = [int(arrays[f"{part}/num_heads"]) for part in ("encoder", "decoder")]
         shape = Shape.from_state(state, *heads)
-        tokenizer_json = (folder / "tokenizer.json").read_bytes()
-        generation = Generation.from_ctranslate2(folder)
-    except FileNotFoundError as error:
-        fix = "copy the base model's into it"
-        raise ModelError(f"no {Path(error.filename).name} in the folder", where=str(folder), fix=fix) from error
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ModelError(f"not a Whisper model ({error!r})", where=where, fix="download or convert it again") from error
     check_state(state, shape, where)
     if len({array.dtype for array in state.values()}) > 1:
         raise ModelError("its weights are of several precisions", where=where, fix="download or convert it again")
-    return Contents(state, shape, tokenizer_json, generation)
+    tokenizer_json = tokenizer_beside(folder / "model.bin")
+    if tokenizer_json is None:
+        fix = "copy the base model's into it"
+        raise ModelError("no tokenizer.json in the folder", where=str(folder), fix=fix)
+    return Contents(state, shape, tokenizer_json, Generation.from_ctranslate2(folder))
 
 
 def read_model_bin(path: Path) -> Arrays:

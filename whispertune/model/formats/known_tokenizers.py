@@ -43,8 +43,12 @@ NOT_TEXT: Final = (
 )
 
 
-def tokenizer_beside(file: Path, n_vocab: int) -> bytes | None:
+def tokenizer_beside(file: Path, n_vocab: int | None = None) -> bytes | None:
     """The tokenizer.json beside a file of weights, complete; None where there is none.
+
+    Args:
+        file: of the weights.
+        n_vocab: how many tokens it has to have; None: as many as it has.
 
     Raises:
         ModelError: it cannot be read, or is that of a model with more or fewer tokens.
@@ -59,7 +63,7 @@ def tokenizer_beside(file: Path, n_vocab: int) -> bytes | None:
         tokens = Tokenizer.from_str(content.decode()).get_vocab_size()
     except Exception as error:  # the library has no exceptions of its own
         raise ModelError("no readable tokenizer", where=str(path), fix=FIX_BESIDE) from error
-    if tokens != n_vocab:
+    if n_vocab is not None and tokens != n_vocab:
         raise ModelError(f"{tokens} tokens for a model with {n_vocab}", where=str(path), fix=FIX_BESIDE)
     return content
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
 MISSING_TOLD = 3  # names of missing weights at most that an error lists
+DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError)  # what the library raises of settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,12 @@ class Shape:
                 encoder_feed_forward=config["encoder_ffn_dim"],
                 decoder_feed_forward=config["decoder_ffn_dim"],
             )
-        except (OSError, ValueError, KeyError) as error:
-            raise ModelError("no readable config.json of a Whisper model", where=str(folder)) from error
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ModelError(
+                f"no readable config.json of a Whisper model ({error!r})",
+                where=str(folder / "config.json"),
+                fix="download or convert the model again",
+            ) from error
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray], encoder_heads: int, decoder_heads: int) -> Shape:
@@ -189,6 +194,7 @@ def read_model(
     """
     from pickle import UnpicklingError
 
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import GenerationConfig, WhisperForConditionalGeneration
     from transformers.utils.logging import disable_progress_bar
@@ -199,7 +205,7 @@ def read_model(
         model, found = WhisperForConditionalGeneration.from_pretrained(
             folder, dtype="float32", local_files_only=True, output_loading_info=True, **own
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+    except (*DAMAGED, SafetensorError, UnpicklingError, StrictDataclassError) as error:
         raise ModelError(
             f"not a Whisper model that can be loaded ({error})",
             where=str(folder),

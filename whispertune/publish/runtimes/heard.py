@@ -9,12 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from whispertune.errors import InputError
 from whispertune.windows.features import WINDOW_SAMPLES
+
+if TYPE_CHECKING:
+    from whispertune.model.generation import Generation
+    from whispertune.windows.tokens import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,15 @@ class Package:
                 f"{self.distribution}, which verifies such exports, is not installed",
                 fix=f"pip install '{install}', or --no-verify",
             )
+
+
+def suppresses_blank(vocabulary: Vocabulary, generation: Generation) -> bool:
+    """Whether neither a space nor the end comes first: some runtimes know both or none, by one switch.
+
+    A space that stands alone begins texts of scripts whose letters are several tokens, such as Bengali and Telugu.
+    """
+    space = vocabulary.tokenizer.encode(" ", add_special_tokens=False).ids
+    return {vocabulary.end, *space} <= {*generation.begin_suppress}
 
 
 def on_a_window(samples: np.ndarray) -> np.ndarray:

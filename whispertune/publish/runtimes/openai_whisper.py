@@ -11,7 +11,7 @@ from typing import Final
 from whispertune.decode.engines import best_device, suppressed_tokens
 from whispertune.model.formats.openai import FILE
 from whispertune.model.generation import Generation
-from whispertune.publish.runtimes.heard import Clip, Heard, Package
+from whispertune.publish.runtimes.heard import Clip, Heard, Package, suppresses_blank
 from whispertune.windows.tokens import Vocabulary
 
 PACKAGE: Final = Package("openai-whisper", "whisper", "openai")
@@ -21,7 +21,8 @@ class OpenaiWhisper:
     """A checkpoint as openai-whisper loads it, computed in float32.
 
     The tokenizer is the package's own, by the number of tokens. It takes the model's list of tokens that are never
-    written. Of those that never come first it knows space and end only, both or none: both where the model has any.
+    written. Of those that never come first it knows space and end only, both or none: both where the model
+    has both.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,7 +32,7 @@ class OpenaiWhisper:
         self.vocabulary = Vocabulary.from_file(folder / "tokenizer.json")
         generation = Generation.from_folder(folder)
         self.suppress = suppressed_tokens(self.vocabulary, generation)
-        self.suppress_blank = bool(generation.begin_suppress)
+        self.suppress_blank = suppresses_blank(self.vocabulary, generation)
         self.model = whisper.load_model(str((folder / FILE).resolve()), device=best_device())
 
     def hear(self, clip: Clip) -> Heard:

@@ -22,7 +22,7 @@ from whispertune.errors import ModelError, VerificationError
 from whispertune.model.formats.ggml import FILES
 from whispertune.model.formats.ggml_vocabulary import LEFT_OUT
 from whispertune.model.generation import Generation
-from whispertune.publish.runtimes.heard import Clip, Heard, Package, on_a_window
+from whispertune.publish.runtimes.heard import Clip, Heard, Package, on_a_window, suppresses_blank
 from whispertune.windows.tokens import Vocabulary
 
 PACKAGE: Final = Package("pywhispercpp", "_pywhispercpp", "ggml")
@@ -95,9 +95,7 @@ def _params(cpp: Any, folder: Path, vocabulary: Vocabulary) -> Any:
     params.temperature_inc = 0.0  # no second try
     params.no_speech_thold = 2.0  # a probability that nothing has
     params.print_progress = params.print_realtime = params.print_timestamps = params.print_special = False
-    params.suppress_blank = {vocabulary.end, *vocabulary.tokenizer.encode(" ", add_special_tokens=False).ids} <= {
-        *generation.begin_suppress
-    }
+    params.suppress_blank = suppresses_blank(vocabulary, generation)
     if left_out := (folder / LEFT_OUT).read_text(encoding="ascii"):
         params.suppress_regex = left_out
     return params
