@@ -270,7 +270,7 @@ class Checkpoints(Table):
     """What is kept on disk."""
 
     best: Literal["auto", "wer", "cer", "wer_normalized", "cer_normalized"] = Field(
-        "auto", description="the lower, the better; auto: wer, or cer for languages written without spaces"
+        "auto", description="the lower, the better; auto: wer, or cer where most rows are written without spaces"
     )
     every_steps: Count = Field(50, description="a checkpoint to resume from")
     keep: Count = Field(2, description="checkpoints on disk, the newest; the best weights are kept besides")

@@ -163,7 +163,9 @@ def test_ctrl_c_is_no_success(tiny: ModelFolder, mboshi: Path) -> None:
         (["export", "bundled:whisper-base", "--to", "cassette", "--out", "x", "--no-verify"], "one of ct2"),
         (["transcribe", "nowhere.mp3", "--model", "bundled:whisper-base", "--format", "docx"], "one of vtt"),
         (["transcribe", "a/x.wav", "b/x.wav", "--model", "bundled:whisper-base", "--out", "o"], "the same file"),
-        (["transcribe", "x.wav", "--model", "bundled:whisper-tiny.en", "--task", "translate"], "does not translate"),
+        (["transcribe", __file__, "--model", "bundled:whisper-tiny.en", "--task", "translate"], "does not translate"),
+        (["transcribe", __file__, "--model", "bundled:whisper-tiny.en", "--language", "Swedish"], "language 'sv'"),
+        (["transcribe", __file__, "x.wav", "--model", "bundled:whisper-base"], "x.wav: no such file"),
         (["evaluate"], "Missing argument"),
         (["evaluate", "--beams", "0", "a", "b"], "beams"),
     ],
@@ -204,6 +206,20 @@ def test_transcribe_writes_captions_that_read_back(english_read: Path, tmp_path:
     assert "ask not" in (tmp_path / "jfk.txt").read_text().replace("\n", " ")
     assert run(*command, "--format", "vtt") == 2
     assert "there already" in capfd.readouterr().err
+
+
+def test_a_recording_that_does_not_decode_stops_no_other(english_read: Path, tmp_path: Path, capfd: Capture) -> None:
+    bad, good = tmp_path / "bad.wav", tmp_path / "good.flac"
+    bad.write_text("no sound")
+    good.write_bytes((english_read / "jfk.flac").read_bytes())
+    assert run("transcribe", bad, good, "--model", "bundled:whisper-tiny.en", "--json") == 2
+    out, errors = capfd.readouterr()
+    found = json.loads(out.splitlines()[-1])
+    assert [each["recording"] for each in found["transcripts"]] == [str(good)]
+    assert [each["recording"] for each in found["failed"]] == [str(bad)]
+    assert "your country" in (tmp_path / "good.vtt").read_text()
+    assert "1 of 2 recordings do not decode" in errors
+    assert str(bad) in errors
 
 
 def test_transcribe_by_transformers(english_read: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,65 @@ def test_translations_are_scored_as_such(
     assert found["bleu_signature"] == scores.bleu_signature
 
 
+class Bags:
+    """Counts of words as embeddings."""
+
+    name = "bags"
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        words = sorted({word for text in texts for word in text.split()})
+        return np.array([[text.split().count(word) for word in words] for text in texts], dtype=np.float32)
+
+
+def test_the_negations_of_translations_are_those_of_english(
+    run: Path, noises: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that the random model writes has a "not"; the embeddings stand in for a model that is too large here."""
+    monkeypatch.setattr("whispertune.service.examine.load_embedder", lambda folder: Bags())
+    data = shutil.copytree(noises / "dev", tmp_path / "data")
+    rows = [{"file_name": f"{n}.wav", "text": "do not take it", "task": "translate"} for n in range(3)]
+    (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    how = Decoding(language="ja", context="fit")
+    found = examine_model(str(run), str(data), how, Wanted(meaning=tmp_path))
+    assert found.meaning is not None
+    assert [each.negated for each in found.meaning.wrong] == [True] * 3
+    assert found.evaluation.scores.normalizer == "whisper-english 1"
+
+
+@pytest.fixture(scope="module")
+def mixed(noises: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips of noise that are said to be in three languages."""
+    data = tmp_path_factory.mktemp("mixed") / "dev"
+    shutil.copytree(noises / "dev", data)
+    texts = (("en", "Hello there"), ("hi", "यह सुंदर है"), ("ar", "قال أحمد"))
+    rows = [{"file_name": f"{n}.wav", "text": text, "language": code} for n, (code, text) in enumerate(texts)]
+    (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return data
+
+
+@pytest.mark.parametrize(
+    ("options", "used"),
+    [
+        ((), "whisper-english 1, whispertune-arabic 1, whispertune-indic 1"),
+        (("--normalizer", "arabic+digits+alef"), "whispertune-arabic+alef+digits 1"),
+    ],
+)
+def test_what_normalised_is_named(
+    options: tuple[str, ...],
+    used: str,
+    run: Path,
+    mixed: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names, report = tmp_path / "names.txt", tmp_path / "report.html"
+    names.write_text("Hello\n")
+    more = ("--context", "fit", "--entities", names, "--report", report)
+    found = asked(capsys, run, mixed, *more, *options)
+    assert found["normalizer"] == found["entities"]["normalizer"] == used
+    assert f"normaliser: {used}" in report.read_text(encoding="utf-8")
+
+
 def test_whole_recordings(talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "report.html"
     wanted = Wanted(recordings=True, tokens=True)
@@ -205,6 +265,8 @@ def test_text_that_is_cut_off_is_seen(
         (["--noise", "10", "--recordings"], "with --recordings, and with --noise and without it"),
         (["--base", "no-such-model"], "no model 'no-such-model'"),
         (["--report", "."], "is a folder"),
+        (["--normalizer", "arabisch"], "one of basic, english, indic, arabic, characters"),
+        (["--normalizer", "basic+alef"], "choose among digits"),
         (["--report", "nowhere/report.html"], "there is no such folder"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -15,7 +15,7 @@ from whispertune.model.formats.transformers import write_folder
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.model.merge import interpolated
 from whispertune.model.parameters import merged_state
-from whispertune.recipe import Data, Evaluation, Recipe, RetentionTable, SourceTable
+from whispertune.recipe import Clean, Data, Evaluation, Recipe, RetentionTable, SourceTable
 from whispertune.recipe_file import save_recipe
 from whispertune.service.soften import parse_retention
 
@@ -55,17 +55,30 @@ def brief(tiny: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_of(folder: Path, base: Path, tuned: Path, dev: Path, retention: tuple[RetentionTable, ...] = ()) -> Path:
-    """A run as training leaves it, as far as softening looks at it."""
+def run_of(
+    folder: Path,
+    base: Path,
+    tuned: Path,
+    dev: Path,
+    retention: tuple[RetentionTable, ...] = (),
+    *,
+    train: Path | None = None,
+    leakage: Literal["error", "drop", "allow"] = "allow",
+) -> Path:
+    """A run as training leaves it, as far as softening looks at it; it trains on dev, unless `train` is given."""
     folder.mkdir()
     (folder / "run.json").write_text("{}")
     rows = (SourceTable(source=str(dev)),)
-    data = Data(train=rows, dev=rows)
-    settings = Evaluation(batch=3)
-    save_recipe(
-        Recipe(model=str(base), language="en", data=data, retention=retention, evaluation=settings),
-        folder / "resolved.toml",
+    data = Data(train=(SourceTable(source=str(train)),) if train else rows, dev=rows)
+    recipe = Recipe(
+        model=str(base),
+        language="en",
+        data=data,
+        retention=retention,
+        evaluation=Evaluation(batch=3),
+        clean=Clean(leakage=leakage),
     )
+    save_recipe(recipe, folder / "resolved.toml")
     found = find_model(str(tuned))
     write_folder(folder / "model", merged_state(found.load()), found.shape, found.tokenizer_json, found.generation)
     return folder

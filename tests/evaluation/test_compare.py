@@ -115,16 +115,18 @@ def test_the_command_in_words(
     tiny: ModelFolder, noises: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = shutil.copytree(tiny.path, tmp_path / "other")
-    options = ["--data", str(noises / "dev"), "--language", "sv", "--limit", "1"]
+    options = ["--data", str(noises / "dev"), "--language", "sv", "--limit", "1", "--normalizer", "basic+digits"]
     assert main(["compare", str(tiny.path), str(other), *options]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "1 rows" in printed
+    assert "normaliser: whispertune-basic+digits 1" in printed
     assert "no difference shown to" in printed
 
 
 @pytest.mark.parametrize(
     ("models", "says"),
     [
+        (["a", "b", "--normalizer", "none"], "one of basic, english, indic, arabic, characters"),
         (["bundled:whisper-base", "bundled:whisper-base"], "stands twice"),
         (["bundled:whisper-base", "no-such"], "no model 'no-such'"),
     ],

@@ -142,6 +142,14 @@ def test_both_sides_are_the_whole(texts: list[tuple[str, str]]) -> None:
     assert found.alone_normalized + found.left_out_normalized == whole.left_out_normalized
 
 
+def test_each_text_has_its_own_normalizer() -> None:
+    utterances = scored(("har Color kommit", "har Colour kommit"), ("har Color kommit", "har Colour kommit"))
+    tagger = EntityList(["Color"], "names")
+    found = score_entities(utterances, tagger, [normalizer_for("sv"), normalizer_for("en")])
+    assert found.alone_normalized == Counts(hits=1, substitutions=1)
+    assert found.normalizer == "whisper-english 1, whispertune-basic 1"
+
+
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=5))
 def test_the_whole_is_what_the_error_rate_counts(texts: list[tuple[str, str]]) -> None:
     latin = str.maketrans({"東": "To ", "京": "kyo", "行": "gå"})

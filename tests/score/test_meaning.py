@@ -70,6 +70,12 @@ def test_a_negation_dropped_or_added_loses_all(said: str, heard: str, language: 
     assert found.as_json()["rows_negated"] == negated
 
 
+def test_each_text_has_the_negations_of_its_language() -> None:
+    utterances = scored(("kör inte nu", "kör nu"), ("do not take it", "do take it"), ("en not", "en"))
+    found = score_meaning(utterances, Bags(), ["sv", "en", "sv"])
+    assert {each.id: each.negated for each in found.wrong} == {"u0": True, "u1": True, "u2": False}
+
+
 def test_words_that_negate_are_as_the_normaliser_leaves_them() -> None:
     assert NEGATIONS.keys() <= LANGUAGE_NAMES.keys()
     for language, words in NEGATIONS.items():

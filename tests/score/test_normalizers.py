@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from whispertune.errors import InputError
 from whispertune.languages import LANGUAGE_NAMES, UNSPACED_LANGUAGES
-from whispertune.score.normalize import NORMALIZERS, normalizer_for, normalizer_named, normalizers
+from whispertune.score.normalize import NORMALIZERS, normalizer_for, normalizer_named
 from whispertune.score.normalizers.english import american
 from whispertune.score.wer import align_characters, align_words
 
@@ -169,7 +169,7 @@ def test_digits_when_asked_for(language: str, text: str, expected: str) -> None:
 def test_idempotent_and_in_form(language: str, data: st.DataObject) -> None:
     text = data.draw(texts(language))
     known = normalizer_for(language).options
-    chosen = data.draw(st.sets(st.sampled_from([option for option, _ in known])))
+    chosen = data.draw(st.sets(st.sampled_from(known)))
     normalizer = normalizer_for(language, chosen)
     normalized = normalizer(text)
     assert normalizer(normalized) == normalized
@@ -306,16 +306,6 @@ def test_an_unknown_name_is_answered_with_the_names(name: str) -> None:
 def test_an_unknown_option_is_answered_with_the_options(name: str, answer: str) -> None:
     with pytest.raises(InputError, match=answer):
         normalizer_named(name)
-
-
-def test_the_list_says_what_each_does() -> None:
-    rows = normalizers()
-    assert [key for key, _, _ in rows] == list(NORMALIZERS)
-    for key, label, what in rows:
-        found = normalizer_named(key)
-        assert (label, what) == (found.label, found.what)
-        assert "\n" not in what
-    assert len({label for _, label, _ in rows}) == len(rows)
 
 
 def test_english_needs_no_torch_and_the_others_no_transformers() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jiwer
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whispertune.errors import DataError
-from whispertune.score.normalize import raw_text
+from whispertune.score.normalize import normalizer_named, raw_text
 from whispertune.score.statistics import bootstrap_interval
 from whispertune.score.wer import (
     Counts,
@@ -232,7 +232,26 @@ def test_scores_are_read_as_they_were_saved() -> None:
     assert Scores.read({name: value for name, value in saved.items() if name != "mer"}) is None
 
 
+def test_each_text_is_normalised_by_its_own_language() -> None:
+    said, heard = ["Color, please", "सुंदर है", "अल أحمد"], ["colour please", "सदर ह", "अल احمد"]
+    scores, utterances = score(["1", "2", "3"], said, heard, ["en", "hi", "ar"])
+    assert scores.normalizer == "whisper-english 1, whispertune-arabic 1, whispertune-indic 1"
+    assert [each.words_normalized.errors for each in utterances] == [0, 2, 1]
+    alone = [score(["1"], said[n : n + 1], heard[n : n + 1], code)[1][0] for n, code in enumerate(("en", "hi", "ar"))]
+    assert [replace(each, id="1") for each in utterances] == alone
+
+
+def test_a_normalizer_that_is_named_is_for_all() -> None:
+    said, heard = ["Color أحمد ٣", "أحمد"], ["color احمد 3", "احمد"]
+    scores, utterances = score(["1", "2"], said, heard, ["en", "ar"], normalizer=normalizer_named("arabic+alef+digits"))
+    assert scores.normalizer == "whispertune-arabic+alef+digits 1"
+    assert scores.wer_normalized == 0.0 < scores.wer
+    assert [each.words_normalized.hits for each in utterances] == [3, 1]
+
+
 def test_refuses_lists_that_do_not_match() -> None:
+    with pytest.raises(DataError, match="in 2 languages"):
+        score(["1"], ["a"], ["a"], ["en", "sv"])
     with pytest.raises(DataError, match="1 ids, 2 references"):
         score(["1"], ["a", "b"], ["a"], "en")
     with pytest.raises(DataError, match="2 speakers"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from whispertune.cli.options import Batch, Beams, Context, Engine, Json, Language, Limit, Task
+from whispertune.cli.options import Batch, Beams, Context, Engine, Json, Language, Limit, Normalizer, Task
 
 if TYPE_CHECKING:
     from whispertune.evaluation.compare import Compared
@@ -24,6 +24,7 @@ def compare(
     batch: Batch = 8,
     context: Context = "auto",
     limit: Limit = None,
+    normalizer: Normalizer = None,
     out: Annotated[Path | None, typer.Option(help="Write the table and a plot here, as an HTML page.")] = None,
     json: Json = False,
 ) -> None:
@@ -39,7 +40,7 @@ def compare(
 
     if out:
         check_target(out, MAKER)
-    how = Decoding(language, task, engine, beams, batch, context, limit)
+    how = Decoding(language, task, engine, beams, batch, context, limit, normalizer)
     with Screen() as screen:
         rows = compare_models(models, data, how, reporter=screen)
     if out:

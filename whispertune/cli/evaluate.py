@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from whispertune.cli.options import Batch, Beams, Context, Engine, Json, Language, Task
+from whispertune.cli.options import Batch, Beams, Context, Engine, Json, Language, Normalizer, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +31,7 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use only the first rows; with --recordings, the first recordings.")
     ] = None,
+    normalizer: Normalizer = None,
     terms: Annotated[Path | None, typer.Option(help="A line a term: how many of them came out right.")] = None,
     recordings: Annotated[
         bool, typer.Option("--recordings", help="Transcribe whole recordings; score words and cue times.")
@@ -80,7 +81,7 @@ def evaluate(
         raise InputError("there is no such folder", where=str(out.parent), fix="make it, or choose another --out")
     if out and out.is_dir():
         raise InputError("is a folder", where=str(out), fix=f"name a file, such as --out {out / 'utterances.jsonl'}")
-    how = Decoding(language, task, engine, beams, batch, context, limit)
+    how = Decoding(language, task, engine, beams, batch, context, limit, normalizer)
     wanted = Wanted(
         terms=load_terms(terms) if terms else (),
         recordings=recordings,
@@ -202,10 +203,7 @@ def _print_noise(found: Mapping[str, Sequence[Conditioned]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from whispertune.score.normalize import leads_with_cer
-
-    first = next(iter(found.values()))[0]
-    figure = "cer" if leads_with_cer(first.evaluation.segments[0].language) else "wer"
+    figure = next(iter(found.values()))[0].evaluation.leading
     table = Table("condition", title=f"{figure.upper()} raw in noise and through a telephone, %")
     for model in found:
         table.add_column(model, justify="right")

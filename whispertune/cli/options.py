@@ -17,5 +17,12 @@ Batch = Annotated[int, typer.Option(min=1, help="Clips decoded at once.")]
 Context = Annotated[
     str, typer.Option(help="full: 30 s; fit: clips cut to what is spoken; auto: fit where it was trained.")
 ]
+Normalizer = Annotated[
+    str | None,
+    typer.Option(
+        help="Of all rows, instead of that of each one's language: basic, english, indic, arabic or characters; "
+        "options after plus signs, as in arabic+alef+digits."
+    ),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first rows.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]

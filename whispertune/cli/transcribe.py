@@ -34,15 +34,22 @@ def transcribe(
     """
     from whispertune.cli.screen import Screen, print_json
     from whispertune.decode.transcribe import Options
+    from whispertune.errors import AudioError
     from whispertune.service.transcribe import transcribe_files
 
     options = Options(language, task, engine, beams, words, cues, line, longest, context)
     with Screen() as screen:
-        results = transcribe_files(
+        done = transcribe_files(
             recordings, model, options, formats.split(","), out=out, overwrite=overwrite, reporter=screen
         )
     if json:
-        print_json({"transcripts": [result.as_json() for result in results]})
-        return
-    for result in results:
-        typer.echo("\n".join(str(path) for path in result.files))
+        print_json(done.as_json())
+    else:
+        for each in done.written:
+            typer.echo("\n".join(str(path) for path in each.files))
+    if done.failed:
+        told = "".join(f"\n    {each.where}: {each.what}" for each in done.failed)
+        raise AudioError(
+            f"{len(done.failed)} of {len(recordings)} recordings do not decode, the others are done{told}",
+            fix="repair these, and give them alone",
+        )

@@ -30,6 +30,7 @@ from whispertune.decode.engines import (
     without_padding,
 )
 from whispertune.errors import InputError
+from whispertune.languages import code_of
 from whispertune.model.formats.transformers import complete_tokenizer
 from whispertune.model.generation import Generation
 from whispertune.model.load import find_model, is_ctranslate2
@@ -114,7 +115,8 @@ def _faster_whisper(path: str, options: Options, **how: Any) -> Any:
 
 def _speech(options: Options, generation: Generation, vocabulary: Vocabulary) -> tuple[str | None, str]:
     """The language (None: to be detected) and task to decode with."""
-    language = options.language or generation.language or (None if vocabulary.multilingual else "en")
+    asked = options.language and (code_of(options.language) or options.language)
+    language = asked or generation.language or (None if vocabulary.multilingual else "en")
     if language is not None:
         vocabulary.check_language(language, where="--language")
     task = options.task or generation.task or "transcribe"

@@ -20,7 +20,6 @@ from whispertune.decode.engines import MAX_NEW_TOKENS
 from whispertune.evaluation.evaluate import Evaluation
 from whispertune.score.confusions import Confusion, Confusions, confusions
 from whispertune.score.hallucination import Flagged, HallucinationCounts, LengthLimit, count_hallucinations
-from whispertune.score.normalize import normalizer_for
 from whispertune.score.slices import Attributes, Slice, alike, slices, worst_utterances
 from whispertune.score.terms import TermScores, score_terms
 from whispertune.score.translation import TranslationScores, score_translations
@@ -86,12 +85,13 @@ def analyse(
     ]
     signs = count_hallucinations(utterances, durations_s=[each.duration_s for each in segments], limit=limit)
     looping = {each.id for each in signs.flagged if any(sign.kind in LOOPS for sign in each.signs)}
-    heard = [each for each in utterances if each.id not in looping]
+    pairs = zip(utterances, evaluation.normalizers, strict=True)
+    heard = [(each, normalizer) for each, normalizer in pairs if each.id not in looping]
     texts = [each.reference for each in utterances], [each.hypothesis for each in utterances]
     return Analysis(
         slices=slices(utterances, attributes),
         signs=signs,
-        confusions=confusions(heard, normalizer=normalizer_for(segments[0].language)),
+        confusions=confusions([each for each, _ in heard], normalizer=[normalizer for _, normalizer in heard]),
         worst=worst_utterances(utterances, WORST),
         terms=score_terms(*texts, terms) if terms else None,
         translation=_translation(evaluation),

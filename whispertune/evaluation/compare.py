@@ -23,8 +23,8 @@ from whispertune.evaluation.evaluate import Evaluation
 from whispertune.evaluation.tokens import RowLoss, mean_loss
 from whispertune.model.load import RUN_MARK
 from whispertune.score.comparison import Comparison, compare
-from whispertune.score.normalize import leads_with_cer
 from whispertune.score.wer import score
+from whispertune.score.written import text_language
 
 MAKER = "whispertune compare"
 
@@ -80,7 +80,7 @@ def _told_json(found: Comparison) -> dict[str, Any]:
 def comparison(
     evaluations: Mapping[str, Evaluation], losses: Mapping[str, Mapping[str, RowLoss]] | None = None
 ) -> tuple[Compared, ...]:
-    """Each against the first, by words, or by characters where the language is written without spaces.
+    """Each against the first, by words, or by characters where most rows are written without spaces.
 
     Rows that a model could not decode are left out for all of them. `losses` are the teacher-forced ones of the models
     that have some, by row, see tokens.py; they are shown and judge nothing.
@@ -94,7 +94,7 @@ def comparison(
     if not shared:
         raise DataError("there is no row that all of the models decoded", fix="compare them on the same data")
     (first, base), *others = [(name, _on(found, shared)) for name, found in evaluations.items()]
-    by_characters = leads_with_cer(_language(base))
+    by_characters = base.leading == "cer"
     speakers = [segment.speaker for segment in base.segments]
     known = _shared_losses(losses or {}, shared)
     rows = [Compared(first, base, None, recorded(Path(first)), known.get(first))]
@@ -102,10 +102,6 @@ def comparison(
         against = compare(base.utterances, found.utterances, speakers=speakers, characters=by_characters)
         rows.append(Compared(name, found, against, recorded(Path(name)), known.get(name)))
     return tuple(rows)
-
-
-def _language(evaluation: Evaluation) -> str:
-    return evaluation.segments[0].language
 
 
 def _shared_losses(losses: Mapping[str, Mapping[str, RowLoss]], ids: set[str]) -> dict[str, float | None]:
@@ -124,8 +120,9 @@ def _on(found: Evaluation, ids: set[str]) -> Evaluation:
         [u.id for u in utterances],
         [u.reference for u in utterances],
         [u.hypothesis for u in utterances],
-        segments[0].language,
+        [text_language(s) for s in segments],
         speakers=[s.speaker for s in segments],
+        normalizer=found.normalizer,
     )
     seconds = sum(segment.duration_s for segment in segments)
     share = seconds / max(found.audio_seconds, 1e-9)
@@ -207,7 +204,7 @@ def _extras(row: Compared) -> list[tuple[str, str]]:
 def told(rows: Sequence[Compared]) -> str:
     """What was counted, and by which rule it is judged."""
     first = rows[0]
-    unit = "characters" if leads_with_cer(_language(first.evaluation)) else "words"
+    unit = "characters" if first.evaluation.leading == "cer" else "words"
     scores, minutes = first.evaluation.scores, first.evaluation.audio_seconds / 60
     said = (
         f"{scores.rows} rows, {minutes:.1f} min of speech; errors are raw; normaliser: {scores.normalizer}. Better or "

@@ -4,6 +4,8 @@
         result = evaluate(engine, segments, reader, batch=8)
     result.scores.wer      # per cent, from generated text
 
+Each text is normalised by the language that it is written in (score/written.py), or all by a normalizer that is named.
+
 Batches are sorted by length of speech, so that clips which end together are decoded together. With context "fit"
 a clip ends where its speech does, rounded up to half a second: all clips of a batch are of one length, so that a
 text does not depend on what else is decoded.
@@ -24,7 +26,9 @@ from whispertune.decode.context import Context
 from whispertune.decode.engines import Engine
 from whispertune.errors import DataError
 from whispertune.evaluation.inputs import Change, Clips, Source, batches
+from whispertune.score.normalize import Normalizer
 from whispertune.score.wer import Scores, UtteranceScore, score
+from whispertune.score.written import characters_lead, normalizers_of, text_language
 from whispertune.windows.features import log_mel
 
 Progress = Callable[[int, int], None]  # (rows done, rows in all)
@@ -68,6 +72,17 @@ class Evaluation:
     context: str = "full"  # 30 s, or "fit": cut to what is spoken
     segments: tuple[Segment, ...] = ()  # of the utterances; none where it was read from a file
     teacher_forced: TeacherForced | None = None  # where it was asked for
+    normalizer: Normalizer | None = None  # of all rows, where one was named; else each has that of its language
+
+    @property
+    def normalizers(self) -> tuple[Normalizer, ...]:
+        """Of each row that still has its segment."""
+        return normalizers_of(self.segments, self.normalizer)
+
+    @property
+    def leading(self) -> str:
+        """The rate to read and to compare by, raw: "wer", or "cer" where most rows are written without spaces."""
+        return "cer" if characters_lead(self.segments) else "wer"
 
     def as_json(self) -> dict[str, Any]:
         """The figures under the names that `--json` promises; rates in per cent."""
@@ -134,9 +149,12 @@ def evaluate(
     beams: int = 1,
     context: Context = "full",
     change: Change | None = None,
+    normalizer: Normalizer | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Decode the segments and score the texts against their references.
+
+    A `normalizer` is for all rows, whatever their language.
 
     Raises:
         DataError: there are no segments, or none of them decodes.
@@ -144,11 +162,16 @@ def evaluate(
     start = time.perf_counter()
     source = Source(reader, context, change)
     found, problems = decode_segments(engine, segments, source, batch=batch, beams=beams, progress=progress)
-    return evaluation_of(found, problems, time.perf_counter() - start, engine.name, context)
+    return evaluation_of(found, problems, time.perf_counter() - start, engine.name, context, normalizer)
 
 
 def evaluation_of(
-    found: Sequence[Hypothesis], problems: Sequence[Problem], seconds: float, engine: str, context: Context
+    found: Sequence[Hypothesis],
+    problems: Sequence[Problem],
+    seconds: float,
+    engine: str,
+    context: Context,
+    normalizer: Normalizer | None = None,
 ) -> Evaluation:
     """Score what was decoded.
 
@@ -161,8 +184,9 @@ def evaluation_of(
         [each.segment.id for each in found],
         [each.segment.text for each in found],
         [each.text for each in found],
-        found[0].segment.language,
+        [text_language(each.segment) for each in found],
         speakers=[each.segment.speaker for each in found],
+        normalizer=normalizer,
     )
     return Evaluation(
         scores=scores,
@@ -173,6 +197,7 @@ def evaluation_of(
         problems=tuple(problems),
         context=context,
         segments=tuple(each.segment for each in found),
+        normalizer=normalizer,
     )
 
 

@@ -35,7 +35,7 @@ from whispertune.drawing.tables import table
 from whispertune.errors import AudioError, DataError, InputError
 from whispertune.evaluation.evaluate import Evaluation, Progress, evaluate
 from whispertune.evaluation.inputs import Change
-from whispertune.score.normalize import leads_with_cer
+from whispertune.score.normalize import Normalizer
 from whispertune.windows.batches import read_whole
 from whispertune.windows.features import WINDOW_SAMPLES
 from whispertune.windows.noise import NoiseFolder
@@ -133,6 +133,7 @@ def evaluate_conditions(
     batch: int = 8,
     beams: int = 1,
     context: Context = "full",
+    normalizer: Normalizer | None = None,
     progress: Progress | None = None,
 ) -> tuple[Conditioned, ...]:
     """Decode and score the segments under each condition; `progress` counts rows of all conditions.
@@ -152,6 +153,7 @@ def evaluate_conditions(
             beams=beams,
             context=context,
             change=change_of(condition, sources.get(condition.noise)),
+            normalizer=normalizer,
             progress=_part(progress, place, len(conditions)),
         )
         found.append(Conditioned(condition, evaluation))
@@ -296,7 +298,7 @@ def noise_section(found: Mapping[str, Sequence[Conditioned]]) -> Markup:
     every = [each for of_model in found.values() for each in of_model]
     if not every:
         return Markup()
-    unit = _unit(every[0])
+    unit = every[0].evaluation.leading.upper()
     kinds = list(dict.fromkeys(each.condition.kind for each in every if each.condition.snr_db is not None))
     title = f"{unit} in {', '.join(kinds)} noise" if kinds else unit
     drawn = lines(_curves(found, kinds), title, "signal-to-noise ratio, dB", f"{unit}, %")
@@ -360,15 +362,11 @@ def _curves(found: Mapping[str, Sequence[Conditioned]], kinds: Sequence[str]) ->
 
 
 def _rate(found: Conditioned) -> tuple[float, float, float]:
-    """The rate that leads in the language, and its interval."""
+    """The rate that leads, and its interval."""
     scores = found.evaluation.scores
-    if _unit(found) == "CER":
+    if found.evaluation.leading == "cer":
         return scores.cer, *scores.cer_interval
     return scores.wer, *scores.wer_interval
-
-
-def _unit(found: Conditioned) -> str:
-    return "CER" if leads_with_cer(found.evaluation.segments[0].language) else "WER"
 
 
 def _told(every: Sequence[Conditioned]) -> str:

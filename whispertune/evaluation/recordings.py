@@ -35,8 +35,9 @@ from whispertune.decode.transcribe import Transcriber
 from whispertune.errors import AudioError, DataError
 from whispertune.evaluation.evaluate import Evaluation
 from whispertune.languages import UNSPACED_SCRIPTS
-from whispertune.score.normalize import basic, leads_with_cer, raw_text
+from whispertune.score.normalize import Normalizer, basic, leads_with_cer, raw_text
 from whispertune.score.wer import Scores, align_all, score
+from whispertune.score.written import text_language
 
 NEAR_S: Final = 0.5
 RATES: Final = ("wer", "cer", "wer_normalized", "cer_normalized")  # that have an interval
@@ -127,10 +128,15 @@ class _Heard:
     def name(self) -> str:
         return name_of(self.said[0].recording)
 
+    @property
+    def language(self) -> str:
+        """That the texts are written in."""
+        return text_language(self.said[0])
+
     def texts(self) -> tuple[_Text, _Text]:
         """What was said and what was written, each joined."""
-        language = self.said[0].language
-        return _text([cue.text for cue in self.said], language), _text([cue.text for cue in self.written], language)
+        said, written = (_text([cue.text for cue in cues], self.language) for cues in (self.said, self.written))
+        return said, written
 
 
 def evaluate_recordings(
@@ -140,9 +146,12 @@ def evaluate_recordings(
     *,
     engine: str,
     context: Context,
+    normalizer: Normalizer | None = None,
     progress: Progress | None = None,
 ) -> Long:
     """Transcribe the recordings of some segments, and score them against these.
+
+    A `normalizer` is for all of them, whatever their language.
 
     Raises:
         DataError: none of the recordings decodes.
@@ -163,7 +172,7 @@ def evaluate_recordings(
             heard.append(_Heard(said, found.cues, found.audio_seconds, found.seconds))
     if not heard:
         raise DataError("nothing to evaluate", fix="check the data: no recording could be decoded")
-    return _scored(heard, problems, engine, context)
+    return _scored(heard, problems, engine, context, normalizer)
 
 
 def _by_speech(segments: Sequence[Segment]) -> dict[tuple[str, str], dict[Recording, list[Segment]]]:
@@ -180,8 +189,9 @@ def _watch(progress: Progress | None, name: str) -> Callable[[float, float], Non
     return lambda done, total: progress(name, done, total)
 
 
-def _scored(heard: Sequence[_Heard], problems: Sequence[Problem], engine: str, context: Context) -> Long:
-    language = heard[0].said[0].language
+def _scored(
+    heard: Sequence[_Heard], problems: Sequence[Problem], engine: str, context: Context, normalizer: Normalizer | None
+) -> Long:
     pairs = [each.texts() for each in heard]
     aligned = [_aligned(*pair) for pair in pairs]
     parts = [_by_cue(len(each.said), *pair, of) for each, pair, of in zip(heard, pairs, aligned, strict=True)]
@@ -190,11 +200,13 @@ def _scored(heard: Sequence[_Heard], problems: Sequence[Problem], engine: str, c
         [cue.id for cue in segments],
         [cue.text for cue in segments],
         [part for of_one in parts for part in of_one],
-        language,
+        [each.language for each in heard for _ in each.said],
         speakers=[each.name for each in heard for _ in each.said],
+        normalizer=normalizer,
     )
     said, written = [one.text for one, _ in pairs], [other.text for _, other in pairs]
-    whole, _ = score([each.name for each in heard], said, written, language)
+    names, languages = [each.name for each in heard], [each.language for each in heard]
+    whole, _ = score(names, said, written, languages, normalizer=normalizer)
     evaluation = Evaluation(
         scores=_with_intervals(whole, by_cue),
         utterances=tuple(utterances),
@@ -204,6 +216,7 @@ def _scored(heard: Sequence[_Heard], problems: Sequence[Problem], engine: str, c
         problems=tuple(problems),
         context=context,
         segments=segments,
+        normalizer=normalizer,
     )
     return Long(evaluation, _times(heard, pairs, aligned))
 

@@ -93,7 +93,7 @@ def page_of(found: Examination, clips: Sequence[Clip], on: date | None = None) -
 
 def _sections(found: Examination, clips: Sequence[Clip]) -> list[tuple[str, str, Markup]]:
     """Of each part its id, its name in the list of parts, and what it shows: nothing where there is nothing."""
-    analysis, language = found.analysis, found.evaluation.segments[0].language
+    analysis = found.analysis
     flagged = {each.id: each.signs for each in analysis.signs.flagged}
     return [
         ("rates", "Rates", _rates(found)),
@@ -107,7 +107,7 @@ def _sections(found: Examination, clips: Sequence[Clip]) -> list[tuple[str, str,
         ("tokens", "Tokens", _tokens(found.tokens) if found.tokens else Markup()),
         ("noise", "Noise", noise_section(found.noise)),
         ("silence", "Silence", _silence(found.silence) if found.silence else Markup()),
-        ("worst", "Worst utterances", worst_section(analysis.worst, clips, flagged, language)),
+        ("worst", "Worst utterances", worst_section(analysis.worst, clips, flagged, found.evaluation.normalizer)),
     ]
 
 

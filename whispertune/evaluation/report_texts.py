@@ -2,7 +2,7 @@
 
 confusion_section(analysis.confusions)
 meaning_section(meaning), entity_section(entities)
-worst_section(analysis.worst, clips, {"a:3": signs}, "sv")       # a card each: alignment, player, spectrogram
+worst_section(analysis.worst, clips, {"a:3": signs})       # a card each: alignment, player, spectrogram
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from whispertune.score.confusions import Confusion, Confusions
 from whispertune.score.entities import EntityScores
 from whispertune.score.hallucination import Sign
 from whispertune.score.meaning import MeaningScores
-from whispertune.score.normalize import leads_with_cer
+from whispertune.score.normalize import Normalizer, leads_with_cer, normalizer_for
 from whispertune.score.normalizers.scripts import by_character
 from whispertune.score.terms import TermRow, TermScores
 from whispertune.score.wer import Counts, Edit, UtteranceScore, align_all
+from whispertune.score.written import text_language
 
 RUN_WORDS: Final = 40  # of one edit are shown; a loop may have hundreds
 CONFUSIONS: Final = 12  # of a kind are listed
@@ -124,9 +125,15 @@ def _term(row: TermRow) -> tuple[str, ...]:
 
 
 def worst_section(
-    worst: Sequence[UtteranceScore], clips: Sequence[Clip], signs: Mapping[str, Sequence[Sign]], language: str
+    worst: Sequence[UtteranceScore],
+    clips: Sequence[Clip],
+    signs: Mapping[str, Sequence[Sign]],
+    named: Normalizer | None = None,
 ) -> Markup:
-    """The utterances that cost the set most, each with its alignment and its audio."""
+    """The utterances that cost the set most, each with its alignment and its audio.
+
+    `named` is the normalizer that all were counted by, where that is not the one of each language.
+    """
     if not worst:
         return Markup()
     told = join(
@@ -137,7 +144,7 @@ def worst_section(
         ": written and not said.",
     )
     cards = (
-        _card(rank, utterance, clip, signs.get(utterance.id, ()), language)
+        _card(rank, utterance, clip, signs.get(utterance.id, ()), named)
         for rank, (utterance, clip) in enumerate(zip(worst, clips, strict=True), start=1)
     )
     return element(
@@ -148,16 +155,16 @@ def worst_section(
     )
 
 
-def _card(rank: int, utterance: UtteranceScore, clip: Clip, signs: Sequence[Sign], language: str) -> Markup:
-    words, segment = utterance.words_normalized, clip.segment
-    unit = "characters" if leads_with_cer(language) else "words"
+def _card(rank: int, utterance: UtteranceScore, clip: Clip, signs: Sequence[Sign], named: Normalizer | None) -> Markup:
+    words, segment, language = utterance.words_normalized, clip.segment, text_language(clip.segment)
+    unit = "characters" if (named or normalizer_for(language)).words_are_characters else "words"
     errors = "1 error" if words.errors == 1 else f"{words.errors} errors"
     doubts = "; ".join(f"{sign.kind}: {sign.evidence}" for sign in signs)
     cut = f", cut to {CLIP_S:.0f} s" if clip.cut else ""
     return element(
         "li",
         element("p", f"{rank} · {errors} in {words.reference_length} {unit}", class_="why"),
-        element("p", alignment(utterance, language), class_="text edits", dir="auto", lang=segment.language),
+        element("p", alignment(utterance, language), class_="text edits", dir="auto", lang=language),
         element("p", doubts, class_="facts", dir="auto") if doubts else None,
         player(clip),
         element("p", f"{segment.duration_s:.2f} s{cut}", class_="facts"),

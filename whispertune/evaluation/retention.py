@@ -6,7 +6,7 @@ change = changed(english, base.utterances, tuned.utterances)
 change.relative, change.shown                        # 0.31: 31 % more errors than the base had; a test shows it
 write_changes(path, [change]); read_retained(path)   # for whoever diagnoses the run
 
-What counts is the word error rate, or that of characters where words are written without spaces; of silence, where
+What counts is the word error rate, or that of characters where most rows are written without spaces; of silence, where
 nothing can be right, the share of the clips on which anything is written. Long recordings may be transcribed as
 a whole; their figures are summed over the cues of their captions.
 """
@@ -32,9 +32,9 @@ from whispertune.evaluation.recordings import Progress, evaluate_recordings
 from whispertune.evaluation.silence import silent_clips
 from whispertune.files import replace_text
 from whispertune.score.comparison import SIGNIFICANT, compare
-from whispertune.score.normalize import leads_with_cer, normalizer_for
 from whispertune.score.statistics import bootstrap_interval, matched_pairs, speaker_groups
 from whispertune.score.wer import Counts, UtteranceScore
+from whispertune.score.written import characters_lead, normalizers_of
 from whispertune.windows.features import SAMPLE_RATE_HZ
 
 LEAST_POINTS: Final = 0.5  # a base with fewer errors counts as one with so many: a word more is not twice the errors
@@ -63,10 +63,6 @@ class RetentionSet:
     silent: bool = False  # nobody speaks in them
     recordings: bool = False  # transcribed as a whole; the segments are their captions
     notes: tuple[str, ...] = ()  # what a person should know of it, a sentence each
-
-    @property
-    def language(self) -> str:
-        return self.segments[0].language
 
     def subset(self, size: int, seed: int) -> RetentionSet:
         """So many of its rows, always the same ones, in their order; of recordings as many as have so many."""
@@ -138,7 +134,7 @@ def metric_of(found: RetentionSet, best: str = "auto") -> str:
     """What counts for a set, where `best` is the recipe's `checkpoints.best`."""
     if found.silent:
         return CLIPS_WITH_TEXT
-    by_characters = leads_with_cer(found.language)
+    by_characters = characters_lead(found.segments)
     if best == "auto":
         return "cer" if by_characters else "wer"
     return best.replace("wer", "cer") if by_characters else best
@@ -232,11 +228,12 @@ def _is_shown(
         differences = [_has_text(other) - _has_text(one) for one, other in zip(base, tuned, strict=True)]
         return matched_pairs(np.array(differences, dtype=np.int64)).p_value < SIGNIFICANT
     speakers = {each.id: each.speaker for each in found.segments}
+    normalizers = dict(zip(speakers, normalizers_of(found.segments), strict=True))
     compared = compare(
         base,
         tuned,
         speakers=[speakers.get(each.id) for each in base],
-        normalizer=normalizer_for(found.language) if metric.endswith("_normalized") else None,
+        normalizer=[normalizers[each.id] for each in base] if metric.endswith("_normalized") else None,
         characters=metric.startswith("cer"),
     )
     return compared.verdict != "no difference shown"

@@ -25,7 +25,7 @@ from typing import Final, Literal
 import numpy as np
 
 from whispertune.errors import DataError
-from whispertune.score.normalize import Normalizer, raw_text
+from whispertune.score.normalize import Normalizer, one_each, raw_text
 from whispertune.score.statistics import MatchedPairs, matched_pairs, paired_bootstrap, speaker_groups
 from whispertune.score.wer import Alignment, Edit, UtteranceScore, align_all
 
@@ -62,22 +62,24 @@ def compare(
     second: Sequence[UtteranceScore],
     *,
     speakers: Sequence[str | None] | None = None,
-    normalizer: Normalizer | None = None,
+    normalizer: Normalizer | Sequence[Normalizer] | None = None,
     characters: bool = False,
     seed: int = 0,
 ) -> Comparison:
     """Compare what two systems wrote for the same utterances, in any order; `speakers` are those of `first`.
 
-    Texts are compared raw, or as `normalizer` leaves them, by words or by characters.
+    Texts are compared raw, or as `normalizer` leaves them, which is one for all or for each of `first` one; by words
+    or by characters.
 
     Raises:
         DataError: the utterances are not the same, or there are none.
     """
     second = _in_order(first, second)
-    references = [_prepared(each.reference, normalizer, characters) for each in first]
+    normalizers = [None] * len(first) if normalizer is None else one_each(normalizer, len(first))
+    references = _prepared([each.reference for each in first], normalizers, characters)
     ours, theirs = (
         align_all(
-            references, [_prepared(each.hypothesis, normalizer, characters) for each in side], characters=characters
+            references, _prepared([each.hypothesis for each in side], normalizers, characters), characters=characters
         )
         for side in (first, second)
     )
@@ -98,11 +100,13 @@ def compare(
     )
 
 
-def _prepared(text: str, normalizer: Normalizer | None, characters: bool) -> str:
-    """The text as it is aligned; its words are what the normalizer counts as such."""
-    if normalizer is None:
-        return raw_text(text)
-    return normalizer(text) if characters else normalizer.parted(normalizer(text))
+def _prepared(texts: Sequence[str], normalizers: Sequence[Normalizer | None], characters: bool) -> list[str]:
+    """The texts as they are aligned; their words are what the normalizer counts as such."""
+    prepared = []
+    for text, normalizer in zip(texts, normalizers, strict=True):
+        normalized = normalizer(text) if normalizer else raw_text(text)
+        prepared.append(normalizer.parted(normalized) if normalizer and not characters else normalized)
+    return prepared
 
 
 def verdict_of(p_value: float, interval: tuple[float, float]) -> Verdict:

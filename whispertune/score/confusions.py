@@ -1,6 +1,6 @@
 """What is confused with what: words and characters most often wrong, most often left out, most often made up.
 
-    found = confusions(utterances, normalizer=normalizer_for("sv"))
+    found = confusions(utterances, normalizer=normalizer_for("sv"))     # or one for each utterance
     found.pairs[0]  # Confusion("bron", "broen", 14, 31, ("a:3", "a:9", "b:1")): 14 of the 31 times it was said
     found.deleted[0].reference, found.inserted[0].heard, found.characters[0]
 
@@ -22,7 +22,7 @@ from typing import Final
 
 import numpy as np
 
-from whispertune.score.normalize import Normalizer
+from whispertune.score.normalize import Normalizer, one_each
 from whispertune.score.wer import Edit, UtteranceScore, align_all
 
 EXAMPLES: Final = 3
@@ -53,7 +53,10 @@ class Confusions:
 
 
 def confusions(
-    utterances: Sequence[UtteranceScore], *, normalizer: Normalizer | None = None, most: int = 20
+    utterances: Sequence[UtteranceScore],
+    *,
+    normalizer: Normalizer | Sequence[Normalizer] | None = None,
+    most: int = 20,
 ) -> Confusions:
     """The errors of a set, counted; at most `most` of each kind."""
     edits = _alignments(utterances, normalizer)
@@ -75,11 +78,14 @@ def confusions(
     )
 
 
-def _alignments(utterances: Sequence[UtteranceScore], normalizer: Normalizer | None) -> list[Sequence[Edit]]:
+def _alignments(
+    utterances: Sequence[UtteranceScore], normalizer: Normalizer | Sequence[Normalizer] | None
+) -> list[Sequence[Edit]]:
     if normalizer is None or not utterances:
         return [each.alignment for each in utterances]
+    normalizers = one_each(normalizer, len(utterances))
     references, hypotheses = (
-        [normalizer.parted(normalizer(text)) for text in texts]
+        [each.parted(each(text)) for each, text in zip(normalizers, texts, strict=True)]
         for texts in ([each.reference for each in utterances], [each.hypothesis for each in utterances])
     )
     return [each.edits for each in align_all(references, hypotheses)]

@@ -27,7 +27,7 @@ from typing import Any, Final, Protocol
 
 from whispertune.errors import DataError, InputError
 from whispertune.languages import UNSPACED_SCRIPTS, is_unspaced
-from whispertune.score.normalize import Normalizer, basic
+from whispertune.score.normalize import Normalizer, basic, label_of, one_each
 from whispertune.score.normalizers.scripts import by_character
 from whispertune.score.terms import load_terms
 from whispertune.score.wer import Counts, Edit, UtteranceScore, align_all
@@ -106,8 +106,12 @@ class EntityScores:
         }
 
 
-def score_entities(utterances: Sequence[UtteranceScore], tagger: Tagger, normalizer: Normalizer) -> EntityScores:
+def score_entities(
+    utterances: Sequence[UtteranceScore], tagger: Tagger, normalizer: Normalizer | Sequence[Normalizer]
+) -> EntityScores:
     """Count the errors in the entities of the references, and those in the other words.
+
+    `normalizer` is one for all utterances, or one for each.
 
     Raises:
         DataError: the tagger gives entities that are not in the texts.
@@ -117,11 +121,12 @@ def score_entities(utterances: Sequence[UtteranceScore], tagger: Tagger, normali
     _check(references, found, tagger.name)
     stretches = [list(_stretches(*each)) for each in zip(references, found, strict=True)]
     hypotheses = [each.hypothesis for each in utterances]
-    raw = _Tally.of(stretches, hypotheses, _Raw())
-    normalized = _Tally.of(stretches, hypotheses, normalizer)
+    normalizers = one_each(normalizer, len(utterances))
+    raw = _Tally.of(stretches, hypotheses, [_Raw()] * len(utterances))
+    normalized = _Tally.of(stretches, hypotheses, normalizers)
     return EntityScores(
         tagger=tagger.name,
-        normalizer=normalizer.label,
+        normalizer=label_of(normalizers),
         alone=raw.alone,
         left_out=raw.left_out,
         alone_normalized=normalized.alone,
@@ -200,11 +205,19 @@ class _Tally:
     kinds: tuple[KindScores, ...]
 
     @classmethod
-    def of(cls, texts: Sequence[Sequence[_Stretch]], hypotheses: Sequence[str], prepare: _Raw | Normalizer) -> _Tally:
-        words = [[prepare.parted(prepare(stretch.text)).split() for stretch in stretches] for stretches in texts]
+    def of(
+        cls,
+        texts: Sequence[Sequence[_Stretch]],
+        hypotheses: Sequence[str],
+        preparing: Sequence[_Raw | Normalizer],
+    ) -> _Tally:
+        words = [
+            [prepare.parted(prepare(stretch.text)).split() for stretch in stretches]
+            for prepare, stretches in zip(preparing, texts, strict=True)
+        ]
         aligned = align_all(
             [" ".join(word for stretch in each for word in stretch) for each in words],
-            [prepare.parted(prepare(text)) for text in hypotheses],
+            [prepare.parted(prepare(text)) for prepare, text in zip(preparing, hypotheses, strict=True)],
         )
         alone, left_out = Counts(), Counts()
         entities: defaultdict[str, list[bool]] = defaultdict(list)  # kind -> whether it is right

@@ -1,7 +1,7 @@
 """How much of the meaning is lost where words are wrong, by sentence embeddings.
 
     embedder = load_embedder(Path("models/paraphrase-multilingual-MiniLM-L12-v2"))
-    scores = score_meaning(utterances, embedder, "en")
+    scores = score_meaning(utterances, embedder, "en")      # or the language of each text
     scores.lost                    # per cent, over all rows: 0 where every text says what was said
     scores.wrong[0].hypothesis     # the text that is the furthest from what was said
 
@@ -112,15 +112,18 @@ class MeaningScores:
         }
 
 
-def score_meaning(utterances: Sequence[UtteranceScore], embedder: Embedder, language: str) -> MeaningScores:
-    """Weigh the errors of a set by what they do to its meaning."""
-    wrong = [each for each in utterances if each.words_normalized.errors]
-    compared = [each for each in wrong if each.reference and each.hypothesis]
+def score_meaning(
+    utterances: Sequence[UtteranceScore], embedder: Embedder, language: str | Sequence[str]
+) -> MeaningScores:
+    """Weigh the errors of a set by what they do to its meaning; `language` is that of all texts, or of each."""
+    languages = [language] * len(utterances) if isinstance(language, str) else language
+    wrong = [(each, written) for each, written in zip(utterances, languages, strict=True) if _is_wrong(each)]
+    compared = [each for each, _ in wrong if each.reference and each.hypothesis]
     known = dict(zip((each.id for each in compared), _similarities(compared, embedder), strict=True))
-    negations = _Negations(language)
+    negations = {written: _Negations(written) for _, written in wrong}
     found = [
-        Meaning(each.id, each.reference, each.hypothesis, known.get(each.id, 0.0), negations.differ(each))
-        for each in wrong
+        Meaning(each.id, each.reference, each.hypothesis, known.get(each.id, 0.0), negations[written].differ(each))
+        for each, written in wrong
     ]
     return MeaningScores(
         model=embedder.name,
@@ -128,6 +131,10 @@ def score_meaning(utterances: Sequence[UtteranceScore], embedder: Embedder, lang
         lost=100.0 * sum(each.lost for each in found) / max(1, len(utterances)),
         wrong=tuple(sorted(found, key=lambda each: (-each.lost, each.similarity, each.id))),
     )
+
+
+def _is_wrong(utterance: UtteranceScore) -> bool:
+    return utterance.words_normalized.errors > 0
 
 
 class _Negations:

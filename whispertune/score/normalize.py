@@ -4,7 +4,6 @@
     normalizer("नमस्ते, दुनिया!")  # "नमस्ते दुनिया"
     normalizer.label  # "whispertune-indic 1", printed beside every normalised score
     normalizer_named("arabic+alef").label  # "whispertune-arabic+alef 1"
-    for key, label, what in normalizers(): ...
 
     basic       case and punctuation go; every letter, mark and number stays
     english     transformers' normalizer for English: numbers in figures, contractions in full, American spelling
@@ -14,12 +13,13 @@
 
 A score only means something together with its normalizer, so the version goes up with every change that can
 change a score. Only English loses combining marks and rewrites numbers; `+digits` writes the digits of every
-script as 0 to 9 for the others.
+script as 0 to 9 for the others. Of the Arabic script, `+alef` writes آ أ إ ٱ as ا, `+hamza` ؤ ئ as و ي, and
+`+keep_vowels` and `+keep_tatweel` leave these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -33,15 +33,16 @@ __all__ = [
     "NORMALIZERS",
     "Normalizer",
     "basic",
+    "label_of",
     "leads_with_cer",
     "normalizer_for",
     "normalizer_named",
-    "normalizers",
+    "one_each",
     "raw_text",
     "unify_apostrophes",
 ]
 
-_DIGITS: Final = ("digits", "digits of every script as 0 to 9")
+_DIGITS: Final = "digits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +52,13 @@ class Normalizer:
     name: str
     version: str
     function: Callable[..., str]
-    what: str  # it does, in a line
-    options: tuple[tuple[str, str], ...] = (_DIGITS,)  # (option, what it does); all but digits go to the function
+    options: tuple[str, ...] = (_DIGITS,)  # all but digits go to the function
     chosen: tuple[str, ...] = ()  # of the options, in their order
     words_are_characters: bool = False  # in scripts without spaces
 
     def __call__(self, text: str) -> str:
         chosen = dict.fromkeys(self.chosen, True)
-        if chosen.pop("digits", False):
+        if chosen.pop(_DIGITS, False):
             text = ascii_digits(text)
         return self.function(text, **chosen)
 
@@ -73,50 +73,21 @@ class Normalizer:
 
     def choosing(self, options: Iterable[str]) -> Normalizer:
         """The same with these options, named in its label."""
-        wanted, known = set(options), dict(self.options)
-        if unknown := sorted(wanted - set(known)):
-            fix = f"choose among {', '.join(known)}" if known else "it has no options"
+        wanted = set(options)
+        if unknown := sorted(wanted - set(self.options)):
+            fix = f"choose among {', '.join(self.options)}" if self.options else "it has no options"
             raise InputError(f"the normaliser {self.name} has no option {', '.join(unknown)}", fix=fix)
-        return replace(self, chosen=tuple(option for option in known if option in wanted)) if wanted else self
+        return replace(self, chosen=tuple(option for option in self.options if option in wanted)) if wanted else self
 
 
 NORMALIZERS: Final = {
-    "basic": Normalizer(
-        "whispertune-basic", "1", basic, "lower case, punctuation to spaces; every letter, mark and number stays"
-    ),
-    "english": Normalizer(
-        "whisper-english",
-        "1",
-        english,
-        "transformers' for English: numbers in figures, contractions in full, American spelling, no words in brackets",
-        options=(),
-    ),
-    "indic": Normalizer(
-        "whispertune-indic",
-        "1",
-        indic,
-        "basic, with one spelling for a nukta and for letters once written with joiners; danda is punctuation",
-    ),
+    "basic": Normalizer("whispertune-basic", "1", basic),
+    "english": Normalizer("whisper-english", "1", english, options=()),
+    "indic": Normalizer("whispertune-indic", "1", indic),
     "arabic": Normalizer(
-        "whispertune-arabic",
-        "1",
-        arabic,
-        "basic without tatweel and vowel signs, ligatures in letters; Persian and Urdu letters stay",
-        options=(
-            ("keep_vowels", "vowel signs stay"),
-            ("keep_tatweel", "tatweel stays"),
-            ("alef", "آ أ إ ٱ as ا"),
-            ("hamza", "ؤ ئ as و ي"),
-            _DIGITS,
-        ),
+        "whispertune-arabic", "1", arabic, options=("keep_vowels", "keep_tatweel", "alef", "hamza", _DIGITS)
     ),
-    "characters": Normalizer(
-        "whispertune-characters",
-        "1",
-        characters,
-        "basic for scripts without spaces: one width, no spaces beside them, counted by character",
-        words_are_characters=True,
-    ),
+    "characters": Normalizer("whispertune-characters", "1", characters, words_are_characters=True),
 }
 
 # Language -> key of NORMALIZERS, for the languages that need their own: Whisper's codes, and others of India.
@@ -139,13 +110,19 @@ def normalizer_named(name: str) -> Normalizer:
     key, *options = name.strip().lower().split("+")
     found = [one for known, one in NORMALIZERS.items() if key in (known, one.name)]
     if not found:
-        raise InputError(f"no normaliser is called {key!r}", fix=f"one of {', '.join(NORMALIZERS)}")
+        known = f"one of {', '.join(NORMALIZERS)}; options after plus signs, as in arabic+alef+digits"
+        raise InputError(f"no normaliser is called {key!r}", fix=known)
     return found[0].choosing(options)
 
 
-def normalizers() -> tuple[tuple[str, str, str], ...]:
-    """All of them: (key, label, what it does)."""
-    return tuple((key, one.label, one.what) for key, one in NORMALIZERS.items())
+def one_each(normalizer: Normalizer | Sequence[Normalizer], texts: int) -> Sequence[Normalizer]:
+    """A normalizer for each of so many texts: one for all, or those that were given."""
+    return [normalizer] * texts if isinstance(normalizer, Normalizer) else normalizer
+
+
+def label_of(normalizers: Iterable[Normalizer]) -> str:
+    """The labels of all that were used, each once, by the alphabet."""
+    return ", ".join(sorted({each.label for each in normalizers}))
 
 
 def leads_with_cer(language: str) -> bool:

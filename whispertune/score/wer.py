@@ -1,6 +1,8 @@
 """Word and character error rates, with the errors by kind and the alignment behind every figure.
 
     scores, utterances = score(["a"], ["den gamla bron"], ["den gamle bron"], "sv")
+    score(ids, references, hypotheses, ["en", "hi", "hi"])  # each text is normalised by its own language
+    score(ids, references, hypotheses, "ar", normalizer=normalizer_named("arabic+alef"))  # or all by one
     scores.wer, scores.wer_interval  # 33.3, (33.3, 33.3), per cent
     utterances[0].words.mer, utterances[0].words.wil  # 33.3, 55.6
     utterances[0].alignment[1]  # Edit("S", ("gamla",), ("gamle",))
@@ -31,7 +33,7 @@ import numpy as np
 
 from whispertune.errors import DataError
 from whispertune.score.compounds import merged_errors
-from whispertune.score.normalize import Normalizer, normalizer_for, raw_text
+from whispertune.score.normalize import Normalizer, label_of, normalizer_for, one_each, raw_text
 from whispertune.score.statistics import bootstrap_interval, speaker_groups
 
 _KINDS: Final = {"equal": "=", "substitute": "S", "delete": "D", "insert": "I"}
@@ -147,7 +149,7 @@ class Scores:
     wil_normalized: float
     wer_merged: float  # differences of a space alone count as none, see compounds.py
     wer_merged_normalized: float
-    normalizer: str  # name and version
+    normalizer: str  # name and version; of several, all of them
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> Scores | None:
@@ -173,30 +175,37 @@ def score(
     ids: Sequence[str],
     references: Sequence[str],
     hypotheses: Sequence[str],
-    language: str,
+    language: str | Sequence[str],
     speakers: Sequence[str | None] | None = None,
     seed: int = 0,
+    *,
+    normalizer: Normalizer | None = None,
 ) -> tuple[Scores, list[UtteranceScore]]:
-    """Score decoded text against its references; `speakers` makes the intervals ones over speakers."""
-    lengths = {len(ids), len(references), len(hypotheses), len(ids if speakers is None else speakers)}
+    """Score decoded text against its references; `speakers` makes the intervals ones over speakers.
+
+    `language` is that of all texts, or of each. A `normalizer` is for all of them, whatever their language.
+    """
+    languages = [language] * len(ids) if isinstance(language, str) else language
+    lengths = {len(ids), len(references), len(hypotheses), len(languages), len(ids if speakers is None else speakers)}
     if len(lengths) > 1 or not ids:
         raise DataError(
             f"cannot score {len(ids)} ids, {len(references)} references and {len(hypotheses)} hypotheses"
+            + (f" in {len(languages)} languages" if len(languages) != len(ids) else "")
             + (f" of {len(speakers)} speakers" if speakers is not None else ""),
             fix="give one of each for every utterance, and at least one utterance",
         )
-    normalizer = normalizer_for(language)
-    utterances = _score_utterances(ids, references, hypotheses, normalizer)
-    return _summarise(utterances, normalizer, speakers, seed), utterances
+    normalizers = one_each(normalizer or [normalizer_for(each) for each in languages], len(ids))
+    utterances = _score_utterances(ids, references, hypotheses, normalizers)
+    return _summarise(utterances, label_of(normalizers), speakers, seed), utterances
 
 
 def _score_utterances(
-    ids: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], normalizer: Normalizer
+    ids: Sequence[str], references: Sequence[str], hypotheses: Sequence[str], normalizers: Sequence[Normalizer]
 ) -> list[UtteranceScore]:
     raw = [raw_text(text) for text in references], [raw_text(text) for text in hypotheses]
-    normalized = [normalizer(text) for text in raw[0]], [normalizer(text) for text in raw[1]]
-    parted = [normalizer.parted(text) for text in normalized[0]], [normalizer.parted(text) for text in normalized[1]]
-    words, words_normalized = align_all(*raw), _count_all(*parted)
+    normalized = [[each(text) for each, text in zip(normalizers, texts, strict=True)] for texts in raw]
+    said, heard = ([each.parted(text) for each, text in zip(normalizers, texts, strict=True)] for texts in normalized)
+    words, words_normalized = align_all(*raw), _count_all(said, heard)
     counts = (
         [alignment.counts for alignment in words],
         _count_all(*raw, characters=True),
@@ -204,7 +213,7 @@ def _score_utterances(
         _count_all(*normalized, characters=True),
     )
     edits = [alignment.edits for alignment in words]
-    merged = _merge_all(*raw, counts[0]), _merge_all(*parted, words_normalized)
+    merged = _merge_all(*raw, counts[0]), _merge_all(said, heard, words_normalized)
     return list(starmap(UtteranceScore, zip(ids, *raw, *counts, edits, *merged, strict=True)))
 
 
@@ -217,7 +226,7 @@ def _merge_all(references: Sequence[str], hypotheses: Sequence[str], counts: Seq
 
 def _summarise(
     utterances: Sequence[UtteranceScore],
-    normalizer: Normalizer,
+    normalizer: str,
     speakers: Sequence[str | None] | None,
     seed: int,
 ) -> Scores:
@@ -239,7 +248,7 @@ def _summarise(
         substitutions=words.per_cent(words.substitutions),
         deletions=words.per_cent(words.deletions),
         insertions=words.per_cent(words.insertions),
-        normalizer=normalizer.label,
+        normalizer=normalizer,
         wer_normalized_interval=intervals[2],
         cer_interval=intervals[1],
         cer_normalized_interval=intervals[3],

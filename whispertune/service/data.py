@@ -25,12 +25,13 @@ def read_data(
     language: str | None = None,
     task: str | None = None,
     limit_rows: int | None = None,
+    scored: bool = False,
 ) -> SourceData:
     """Segments of a path given on the command line; language and task fall back to the model's own."""
     table = SourceTable(source=data, limit_rows=limit_rows)
     fallback = language or generation.language or (None if vocabulary.multilingual else "en")
     chosen = task or generation.task or "transcribe"
-    return read_sources([table], vocabulary, reader, language=fallback, task=chosen, origin="data")
+    return read_sources([table], vocabulary, reader, language=fallback, task=chosen, origin="data", scored=scored)
 
 
 def read_usable(
@@ -44,12 +45,14 @@ def read_usable(
     task: str | None = None,
     limit_rows: int | None = None,
 ) -> SourceData:
-    """`read_data`, which tells of the rows that cannot be used.
+    """`read_data` of rows that are scored, which tells of those that cannot be used.
 
     Raises:
         DataError: none of them can.
     """
-    found = read_data(data, vocabulary, generation, reader, language=language, task=task, limit_rows=limit_rows)
+    found = read_data(
+        data, vocabulary, generation, reader, language=language, task=task, limit_rows=limit_rows, scored=True
+    )
     if found.problems:
         tell.say(summary(found, data))
     if not found.segments:

@@ -2,9 +2,10 @@
 
 evaluation = evaluate_model("my-run", "data/test")
 compared = compare_models(["bundled:whisper-base", "my-run"], "data/test", Decoding(language="sv"))
+evaluate_model("my-run", "data/test", Decoding(language="ar", normalizer="arabic+alef"))    # not that of the language
 
 engine, tally = open_tallied("ctranslate2", "my-run")       # the same weights decode and say how sure they are
-evaluation = evaluate_tallied(engine, tally, segments, reader, batch=8, beams=1, context="full")
+evaluation = evaluate_tallied(engine, tally, segments, reader, Decoding(), context="full")
 tally.found.scores().loss
 """
 
@@ -26,12 +27,13 @@ from whispertune.evaluation.inputs import Change, Source
 from whispertune.evaluation.tokens import RowLoss, Tally
 from whispertune.model.load import find_model, is_ctranslate2
 from whispertune.reporting import Reporter
+from whispertune.score.normalize import Normalizer, normalizer_named
 from whispertune.service.data import read_usable
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """What is decoded, and how."""
+    """What is decoded, how, and by what it is normalised."""
 
     language: str | None = None  # for rows that name none
     task: str | None = None
@@ -40,6 +42,18 @@ class Decoding:
     batch: int = 8
     context: str = "auto"
     limit: int | None = None  # rows, or whole recordings
+    normalizer: str | None = None  # by name, for all rows; else each has that of its language
+
+    def __post_init__(self) -> None:
+        self.named()  # a wrong name is found before anything is decoded
+
+    def named(self) -> Normalizer | None:
+        """The normalizer that was named.
+
+        Raises:
+            InputError: none is called so.
+        """
+        return normalizer_named(self.normalizer) if self.normalizer is not None else None
 
 
 def evaluate_model(
@@ -95,9 +109,8 @@ def evaluate_tallied(
     tally: Tally | None,
     segments: Sequence[Segment],
     reader: AudioReader,
+    how: Decoding,
     *,
-    batch: int,
-    beams: int,
     context: Context,
     change: Change | None = None,
     progress: Progress | None = None,
@@ -114,13 +127,14 @@ def evaluate_tallied(
         engine,
         segments,
         Source(reader, context, change),
-        batch=batch,
-        beams=beams,
+        batch=how.batch,
+        beams=how.beams,
         listener=tally,
         progress=progress,
     )
     counting = tally.seconds - before if tally else 0.0
-    return evaluation_of(found, problems, time.perf_counter() - start - counting, engine.name, context)
+    seconds = time.perf_counter() - start - counting
+    return evaluation_of(found, problems, seconds, engine.name, context, how.named())
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +164,7 @@ class _Work:
                 tally,
                 found.segments,
                 reader,
-                batch=self.how.batch,
-                beams=self.how.beams,
+                self.how,
                 context=chosen,
                 progress=lambda done, total: self.tell.evaluating(name, done, total),
             )

@@ -32,7 +32,7 @@ from whispertune.recipe_file import load_recipe
 from whispertune.reporting import Reporter
 from whispertune.score.entities import load_tagger, score_entities
 from whispertune.score.meaning import load_embedder, score_meaning
-from whispertune.score.normalize import normalizer_for
+from whispertune.score.written import text_language
 from whispertune.service.data import read_usable
 from whispertune.service.evaluate import Decoding, evaluate_tallied, open_tallied
 from whispertune.train.feeding.splits import check_spoken
@@ -80,11 +80,13 @@ def examine_model(
     with AudioReader() as reader:
         work = _Work(data, how, wanted, reader, tell)
         found = work.long(model) if wanted.recordings else work.rows(model)
-        utterances, language = found.evaluation.utterances, found.evaluation.segments[0].language
+        evaluation = found.evaluation
         if embedder is not None:
-            found = replace(found, meaning=score_meaning(utterances, embedder, language))
+            languages = [text_language(each) for each in evaluation.segments]
+            found = replace(found, meaning=score_meaning(evaluation.utterances, embedder, languages))
         if tagger is not None:
-            found = replace(found, entities=score_entities(utterances, tagger, normalizer_for(language)))
+            entities = score_entities(evaluation.utterances, tagger, evaluation.normalizers)
+            found = replace(found, entities=entities)
         if report is not None:
             clips = worst_clips(found, reader, work.watch("drawing samples"))
             write_page(report, page_of(found, clips))
@@ -158,8 +160,7 @@ class _Work:
         evaluation = self.evaluated(opened, levels, tally)
         evaluation = replace(evaluation, problems=(*read.problems, *evaluation.problems))
         memory = peak_memory_mb()
-        language = evaluation.segments[0].language
-        limit = length_limit(engine.vocabulary, language)
+        limit = length_limit(engine.vocabulary, text_language(evaluation.segments[0]))
         found = Examination(
             name,
             self.data,
@@ -224,8 +225,7 @@ class _Work:
             tally,
             model.segments,
             self.reader,
-            batch=self.how.batch,
-            beams=self.how.beams,
+            self.how,
             context=model.context,
             change=levels,
             progress=lambda done, total: self.tell.evaluating(model.name, done, total),
@@ -242,6 +242,7 @@ class _Work:
             batch=self.how.batch,
             beams=self.how.beams,
             context=model.context,
+            normalizer=self.how.named(),
             progress=lambda done, total: self.tell.evaluating(f"{model.name}, in noise", done, total),
         )
         return Conditioned(CLEAN, clean), *found
@@ -285,6 +286,7 @@ class _Work:
             self.reader,
             engine=how.engine,
             context=context,
+            normalizer=self.how.named(),
             progress=lambda recording, done, total: self.tell.evaluating(
                 f"{name}, seconds of {Path(recording).name}", round(done), round(total)
             ),

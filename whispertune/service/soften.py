@@ -18,12 +18,14 @@ from typing import Any, Final
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.clean import CleanRules, clean
+from whispertune.data.leakage import check_apart
 from whispertune.data.listen import hear
 from whispertune.data.problems import summary
+from whispertune.data.segments import SourceData
 from whispertune.data.table import as_table
 from whispertune.decode.context import Mark
 from whispertune.drawing.page import check_target, write_page
-from whispertune.errors import DataError, InputError, ModelError
+from whispertune.errors import DataError, InputError, ModelError, WhispertuneError
 from whispertune.evaluation.mixtures import Mixtures
 from whispertune.evaluation.retention import RetentionSet
 from whispertune.evaluation.tradeoff import MAKER, TARGET, Point, TradeOff, page_of
@@ -39,7 +41,7 @@ from whispertune.reporting import Reporter
 from whispertune.service.mixed import write_mixed
 from whispertune.train.feeding.splits import LISTEN_HOURS, read_sources
 from whispertune.train.measuring.dev import FIT_TOLERANCE
-from whispertune.train.measuring.retention import read_set
+from whispertune.train.measuring.retention import kept_apart, read_set
 from whispertune.train.run import Run
 
 MODEL, FIGURES, PAGE = "softened", "soften.json", "soften.html"  # what is written
@@ -96,6 +98,7 @@ def soften(
     _check_folder(folder)
     with AudioReader() as reader:
         sets = [read_set(each, f"retention, {each.name}", recipe, tuned.vocabulary, reader) for each in tables]
+        sets = _unlearned(sets, recipe, tuned, reader, tell)
         target = _dev(recipe, tuned, reader, tell)
         for note in (note for each in sets for note in each.notes):
             tell.say(note)
@@ -195,17 +198,52 @@ def _engine_kind(run: Path, recipe: Recipe) -> str:
     return known.engine if known else recipe.evaluation.engine
 
 
+def _unlearned(
+    sets: Sequence[RetentionSet], recipe: Recipe, tuned: ModelFolder, reader: AudioReader, tell: Reporter
+) -> list[RetentionSet]:
+    """The sets without what the run was trained on, by its rule; where that cannot be looked for, it is told.
+
+    Raises:
+        DataError: one shares rows with train, and the rule is error.
+    """
+    if all(each.silent for each in sets):
+        return list(sets)
+    if any(table.streaming for table in recipe.data.train):
+        tell.say("rows that train streams were not looked for in the retention sets")
+    try:
+        train = _split("train", recipe, tuned, reader).segments
+    except WhispertuneError as error:
+        tell.say(f"train cannot be read any more, so its rows were not looked for in the retention sets: {error.what}")
+        return list(sets)
+    return [kept_apart(each, train, recipe.clean.leakage, f"retention, {each.name}") for each in sets]
+
+
+def _split(name: str, recipe: Recipe, tuned: ModelFolder, reader: AudioReader) -> SourceData:
+    """The rows of a split that lie on the disk."""
+    return read_sources(
+        [table for table in getattr(recipe.data, name) if not table.streaming],
+        tuned.vocabulary,
+        reader,
+        language=recipe.language,
+        task=recipe.task,
+        origin=f"data.{name}",
+        scored=name != "train",
+    )
+
+
 def _dev(recipe: Recipe, tuned: ModelFolder, reader: AudioReader, tell: Reporter) -> RetentionSet:
     """The rows that selected the run's weights, cleaned as they were then; those that are dropped are told."""
-    data = read_sources(
-        recipe.data.dev, tuned.vocabulary, reader, language=recipe.language, task=recipe.task, origin="data.dev"
-    )
+    data = _split("dev", recipe, tuned, reader)
     rules = CleanRules(**recipe.clean.model_dump())
-    data = clean(data, rules, source="data.dev")
+    data = clean(data, rules, source="data.dev", empty_texts=True)
     if rules.audio == "all" or (rules.audio == "auto" and data.seconds / 3600 <= LISTEN_HOURS):
         progress = partial(tell.working, "listening to dev")
         heard = hear(as_table(data.segments), rules, reader, progress=progress).data
         data = replace(heard, problems=(*data.problems, *heard.problems), notes=data.notes)
+    if recipe.data.test:
+        splits = {"dev": as_table(data.segments), "test": as_table(_split("test", recipe, tuned, reader).segments)}
+        apart = check_apart(splits, rules.leakage)
+        data = replace(data, segments=apart.splits["dev"], problems=(*data.problems, *apart.problems["dev"]))
     tell.say(summary(data, TARGET))
     if not data.segments:
         raise DataError("no usable segments", where="data.dev", fix="the sources of the run have to be there still")
