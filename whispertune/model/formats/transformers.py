@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import WhisperForConditionalGeneration
 
 MISSING_TOLD = 3  # names of missing weights at most that an error lists
-DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError)  # what the library raises of settings
+DAMAGED = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError)  # of settings, by the library
 
 
 @dataclass(frozen=True, slots=True)
