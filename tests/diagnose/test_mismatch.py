@@ -160,7 +160,7 @@ def test_where_they_fit_nothing_is_said(given: History) -> None:
 
 def test_wrong_words_without_a_sign_are_no_matter_of_decoding() -> None:
     shuffled = written([" ".join(reversed(text.split())) for text in SENTENCES])
-    assert shuffled.tuned_words.rate > 60
+    assert shuffled.tuned_rate("wer") > 60
     assert decoding_unlike_training(history(None, 95.0), shuffled) is None
 
 

@@ -34,6 +34,8 @@ def diagnose(
         typer.echo(told(finding) + "\n")
     if not found.findings:
         typer.echo(NOTHING)
+    for note in found.material.judged.notes:
+        typer.echo(f"note: {note}")
     if found.missing:
         typer.echo(f"not known, and so not looked at: {', '.join(found.missing)}")
     typer.echo(f"written to {written[0]} and {written[1]}")

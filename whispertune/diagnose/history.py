@@ -16,15 +16,18 @@ from statistics import median
 from typing import Any, Final, Literal
 
 from whispertune.errors import InputError
+from whispertune.score.normalize import NORMALIZERS
 from whispertune.train.run import Run, read_lines
 from whispertune.train.watching.observations import Point, Track
 
 TRAINER_STATE: Final = "trainer_state.json"
 METRICS: Final = "metrics.jsonl"
-MOST_SHARE: Final = 2.0
+MOST_SHARE: Final = 2.0  # of the middle rate of a log in shares
+MOST_LOOPS: Final = 20.0  # of the highest: so many times the words that were said
 FIX: Final = f"give a run's folder, or transformers' {TRAINER_STATE}"
 
 Metric = Literal["wer", "cer"]
+METRIC_NAMES: Final[tuple[Metric, ...]] = ("wer", "cer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,18 @@ class Evaluated:
     rows: int | None = None
     weights: str = "live"  # or "average"
     context: str = "full"  # or "fit": clips cut to what is spoken
+    cer_normalized: float | None = None
+    cer_interval: tuple[float, float] | None = None
+
+    def rate(self, metric: Metric) -> float | None:
+        return self.cer if metric == "cer" else self.wer
+
+    def normalized(self, metric: Metric) -> float | None:
+        """The rate of the normalised texts, in the same unit."""
+        return self.cer_normalized if metric == "cer" else self.wer_normalized
+
+    def interval_of(self, metric: Metric) -> tuple[float, float] | None:
+        return self.cer_interval if metric == "cer" else self.interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +78,8 @@ class History:
     evaluations: tuple[Evaluated, ...]
     writer: Literal["whispertune", "transformers"] = "whispertune"
     total_steps: int | None = None
+    by_characters: bool = False  # the CER is the figure to read, as where words are not separated by spaces
+    shares: bool = False  # the log had shares of 1, which are per cent here
 
     @property
     def skipped(self) -> int:
@@ -79,14 +96,38 @@ class History:
 
     @property
     def metric(self) -> Metric:
-        """What is generated and counted: WER, or CER where there is nothing else."""
-        return "wer" if any(each.wer is not None for each in self.evaluations) else "cer"
+        """What is generated and counted: WER, or CER where that is the figure to read, or there is nothing else."""
+        known = [name for name in METRIC_NAMES if any(each.rate(name) is not None for each in self.evaluations)]
+        return "cer" if known == ["cer"] or (self.by_characters and "cer" in known) else "wer"
+
+    @property
+    def context(self) -> str:
+        """What the clips of the last evaluation were: figures of other ones are not compared with it."""
+        live = [each.context for each in self.evaluations if each.weights == "live"]
+        return live[-1] if live else "full"
 
     def measured(self, name: Literal["loss", "wer", "cer"]) -> list[tuple[Evaluated, float]]:
-        """The evaluations of the live weights that have the figure, with it."""
-        live = [each for each in self.evaluations if each.weights == "live"]
+        """The evaluations of the live weights that have the figure, with it, on clips like those of the last one."""
+        live = [each for each in self.evaluations if each.weights == "live" and each.context == self.context]
         values = [(each, getattr(each, name)) for each in live]
         return [(each, value) for each, value in values if value is not None]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the figures were read, where there was a choice."""
+        found = []
+        rates = [rate for each in self.evaluations if (rate := each.rate(self.metric)) is not None]
+        if self.writer == "transformers" and rates:
+            unit = "shares of 1" if self.shares else "per cent"
+            found.append(f"the error rates of the log are taken for {unit}: the last is {rates[-1]:.4g} %")
+        others = sum(each.weights == "live" and each.context != self.context for each in self.evaluations)
+        if others:
+            kinds = {"fit": "cut to what is spoken", "full": "of 30 s"}
+            found.append(
+                f"{others} of the evaluations were on clips {kinds.get('fit' if self.context == 'full' else 'full')}, "
+                f"the last on clips {kinds.get(self.context, self.context)}: only those like the last are compared"
+            )
+        return tuple(found)
 
     def best(self) -> Evaluated | None:
         """The evaluation with the lowest WER (or CER), the first of equal ones."""
@@ -162,7 +203,7 @@ def from_metrics(lines: Iterable[Mapping[str, Any]]) -> History:
     """The lines of a metrics.jsonl; of a step that is there twice, the later one."""
     steps: dict[int, Step] = {}
     evaluations: dict[tuple[int, str], Evaluated] = {}
-    total = None
+    total, by_characters = None, False
     for line in lines:
         if not isinstance(line.get("step"), int):
             continue
@@ -172,7 +213,9 @@ def from_metrics(lines: Iterable[Mapping[str, Any]]) -> History:
         elif line.get("kind") == "evaluation":
             found = _our_evaluation(line)
             evaluations[found.step, found.weights] = found
-    return History(_by_step(steps.values()), tuple(evaluations[key] for key in sorted(evaluations)), total_steps=total)
+            by_characters = str(line.get("normalizer", "")).partition(" ")[0] == NORMALIZERS["characters"].name
+    ordered = tuple(evaluations[key] for key in sorted(evaluations))
+    return History(_by_step(steps.values()), ordered, total_steps=total, by_characters=by_characters)
 
 
 def _our_step(line: Mapping[str, Any]) -> Step:
@@ -181,8 +224,6 @@ def _our_step(line: Mapping[str, Any]) -> Step:
 
 
 def _our_evaluation(line: Mapping[str, Any]) -> Evaluated:
-    interval: Sequence[float] = line.get("wer_interval") or []
-    known = len(interval) == 2
     return Evaluated(
         step=line["step"],
         loss=_number(line, "loss"),
@@ -190,11 +231,13 @@ def _our_evaluation(line: Mapping[str, Any]) -> Evaluated:
         cer=_number(line, "cer"),
         wer_normalized=_number(line, "wer_normalized"),
         insertions=_number(line, "insertions"),
-        interval=(float(interval[0]), float(interval[1])) if known else None,
+        interval=_interval(line, "wer_interval"),
         calibration_error=_number(line, "calibration_error"),
         rows=line.get("rows"),
         weights=line.get("weights", "live"),
         context=line.get("context", "full"),
+        cer_normalized=_number(line, "cer_normalized"),
+        cer_interval=_interval(line, "cer_interval"),
     )
 
 
@@ -213,14 +256,27 @@ def from_trainer_state(lines: Iterable[Mapping[str, Any]]) -> History:
             evaluations[step] = Evaluated(
                 step, _number(line, "eval_loss"), _number(line, "eval_wer"), _number(line, "eval_cer")
             )
-    scaled = _per_cent(list(evaluations.values()))
-    return History(_by_step(steps.values()), scaled, "transformers", max(steps, default=None))
+    shares = _are_shares(list(evaluations.values()))
+    scaled = _per_cent(evaluations.values(), 100.0 if shares else 1.0)
+    return History(_by_step(steps.values()), scaled, "transformers", max(steps, default=None), shares=shares)
 
 
-def _per_cent(evaluations: Sequence[Evaluated]) -> tuple[Evaluated, ...]:
-    """Some metric functions return shares and some per cent: where none is over 2, they are shares."""
-    rates = [rate for each in evaluations for rate in (each.wer, each.cer) if rate is not None]
-    factor = 100.0 if rates and max(rates) <= MOST_SHARE else 1.0
+def _are_shares(evaluations: Sequence[Evaluated]) -> bool:
+    """Some metric functions return shares and some per cent.
+
+    The middle rate tells them apart: a log in per cent may begin at 98 and end at 0.8, and one in shares at 2.6.
+    Where a rate is over 2, one below 1 has to be there too, as a log in per cent may stay between 1.5 and 3.
+    """
+    for name in METRIC_NAMES:
+        rates = [rate for each in evaluations if (rate := each.rate(name)) is not None]
+        if rates:
+            highest = max(rates)
+            least_is_low = highest <= MOST_SHARE or min(rates) < 1
+            return median(rates) <= MOST_SHARE and highest <= MOST_LOOPS and least_is_low
+    return False
+
+
+def _per_cent(evaluations: Iterable[Evaluated], factor: float) -> tuple[Evaluated, ...]:
     scaled = [
         replace(
             each,
@@ -242,3 +298,8 @@ def _number(line: Mapping[str, Any], name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+def _interval(line: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    found: Sequence[float] = line.get(name) or []
+    return (float(found[0]), float(found[1])) if len(found) == 2 else None

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
+from typing import Final, Literal
 
 from whispertune.data.scripts import script_of
 from whispertune.score.hallucination import Kind, signs_of
@@ -38,9 +38,10 @@ class Predictions:
     durations_s: Mapping[str, float] = field(default_factory=dict)  # by id, where known
     speakers: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def tuned_words(self) -> Counts:
-        return sum((each.words for each in self.tuned), Counts())
+    def tuned_rate(self, metric: Literal["wer", "cer"]) -> float:
+        """Of the tuned model, in per cent."""
+        counts = (each.characters if metric == "cer" else each.words for each in self.tuned)
+        return sum(counts, Counts()).rate
 
 
 @dataclass(frozen=True, slots=True)

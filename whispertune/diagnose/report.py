@@ -65,6 +65,7 @@ def markdown(found: Diagnosis, on: date | None = None) -> str:
             "Seen:\n\n" + "\n".join(f"- {_plain(each.told)}" for each in finding.seen),
             "To change:\n\n" + "\n".join(f"- {_code(each.key, each.value)}: {each.why}" for each in finding.change),
         ]
+    parts += [f"Note: {_plain(note)}." for note in found.material.judged.notes]
     if found.missing:
         parts.append(f"Not known, and so not looked at: {', '.join(found.missing)}.")
     parts.append(f"Written by {MAKER} on {(on or date.today()).isoformat()}.")
@@ -91,14 +92,16 @@ def _code(key: str, value: str) -> str:
 
 def page_of(found: Diagnosis, on: date | None = None) -> str:
     """The whole diagnosis as a page."""
-    notes = [f"Not known, and so not looked at: {', '.join(found.missing)}."] if found.missing else []
+    notes = [f"Note: {note}." for note in found.material.judged.notes]
+    if found.missing:
+        notes.append(f"Not known, and so not looked at: {', '.join(found.missing)}.")
     content = join(
         element("header", element("h1", "Diagnosis of ", element("bdi", found.name))),
         element(
             "main",
             element("p", _summary(found), class_="lead"),
             *(_section(place, each) for place, each in enumerate(found.findings, 1)),
-            *curves(found.material.history),
+            *curves(found.material.judged),
             element("ul", *(element("li", note) for note in notes), class_="notes") if notes else None,
         ),
         element("footer", f"Written by {MAKER} on {(on or date.today()).isoformat()}."),

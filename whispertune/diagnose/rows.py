@@ -52,7 +52,13 @@ def read_split(recipe: Recipe, name: str) -> tuple[Segment, ...]:
     with AudioReader() as reader:
         for index, table in enumerate(tables):
             try:
-                spec = source_spec(table, language=recipe.language, task=recipe.task, origin=f"data.{name}.{index}")
+                spec = source_spec(
+                    table,
+                    language=recipe.language,
+                    task=recipe.task,
+                    origin=f"data.{name}.{index}",
+                    scored=name != "train",
+                )
                 prefix = f"{index}/" if len(tables) > 1 else ""  # as a run names them
                 found += [replace(each, id=prefix + each.id) for each in open_source(spec, reader).segments]
             except WhispertuneError:  # what has changed since is no reason to say nothing of the rest

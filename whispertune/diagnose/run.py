@@ -7,7 +7,7 @@ for finding in found.findings: print(finding.means)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +26,9 @@ from whispertune.evaluation.retention import Retained, read_retained
 from whispertune.languages import code_of
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import load_recipe
+from whispertune.score.normalize import leads_with_cer
 from whispertune.score.wer import read_utterances
+from whispertune.score.written import TRANSLATED_INTO
 from whispertune.train.run import Run, read_lines
 
 TUNED: Final = ("tuned", "tuned_fit")  # evaluations of the kept weights, the first that is there
@@ -42,6 +44,13 @@ class Material:
     facts: Facts = field(default_factory=Facts)
     dropped: dict[str, int] = field(default_factory=dict)
     retained: tuple[Retained, ...] = ()
+
+    @property
+    def judged(self) -> History:
+        """The history by its leading figure: CER where the language or the recipe says so."""
+        best = self.recipe.checkpoints.best if self.recipe else "auto"
+        leads = best.startswith("cer") or leads_with_cer(self.predictions.language or "")
+        return replace(self.history, by_characters=self.history.by_characters or leads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +81,14 @@ class Diagnosis:
 
     def as_json(self) -> dict[str, Any]:
         """Under the names that `diagnose --json` promises."""
-        best = self.material.history.best()
+        best = self.material.judged.best()
         return {
             "run": self.name,
             "steps": self.material.history.last_step,
             "best_step": best.step if best else None,
             "findings": [each.as_json() for each in self.findings],
             "not_known": list(self.missing),
+            "notes": list(self.material.judged.notes),
         }
 
 
@@ -119,15 +129,22 @@ def _predictions(run: Run, recipe: Recipe, rows: Rows) -> Predictions:
     return Predictions(
         tuned=tuple(tuned),
         base=tuple(read_utterances(base)) if base.is_file() else (),
-        language=code_of(recipe.language) if recipe.language else None,
+        language=_written_in(recipe),
         durations_s=rows.durations_s,
         speakers=rows.speakers,
     )
 
 
+def _written_in(recipe: Recipe) -> str | None:
+    """The language of the texts."""
+    if recipe.task == "translate":
+        return TRANSLATED_INTO
+    return code_of(recipe.language) if recipe.language else None
+
+
 def findings_of(material: Material) -> tuple[Finding, ...]:
     """All families, one after the other."""
-    history, predictions, recipe = material.history, material.predictions, material.recipe
+    history, predictions, recipe = material.judged, material.predictions, material.recipe
     certainty = over_confidence(history)
     unlike = decoding_unlike_training(history, predictions, predictions.language)
     found = [each for each in (certainty, unlike) if each is not None]

@@ -18,9 +18,7 @@ LEAST_FALL: Final = 0.01  # of the WER, under what it was where the loss was low
 def over_confidence(history: History) -> Finding | None:
     """The loss of dev is lowest well before its WER is, and rises from there."""
     name = history.metric
-    both = [
-        (each, loss, getattr(each, name)) for each, loss in history.measured("loss") if getattr(each, name) is not None
-    ]
+    both = [(each, loss, rate) for each, loss in history.measured("loss") if (rate := each.rate(name)) is not None]
     if len(both) < 3:
         return None
     lowest, least_loss, rate_there = min(both, key=lambda each: each[1])

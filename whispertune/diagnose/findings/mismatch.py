@@ -4,8 +4,9 @@
     finding.seen[-1]                                              # Figure("cause", "task")
 
 A loss of so much a token allows of so many wrong words: with e^-loss as the chance of a token and n tokens a
-word, 100 (1 - e^(-n loss)) per cent. A WER well above that was not made by the model that the loss was measured on,
-as it was measured: the prompt, the language, the task, the end of the text or the counting differ.
+word (or a character, where the CER is the figure to read), 100 (1 - e^(-n loss)) per cent. A WER well above that was
+not made by the model that the loss was measured on, as it was measured: the prompt, the language, the task, the end of
+the text or the counting differ.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import Final
 
 from whispertune.data.scripts import scripts_of
 from whispertune.diagnose.finding import Change, Figure, Finding, Sure
-from whispertune.diagnose.history import History
+from whispertune.diagnose.history import History, Metric
 from whispertune.diagnose.predictions import Predictions, Signs, signs
 
 TOKENS_A_WORD: Final = 5.0  # of a language that is not known
 TOKENS_LATIN, TOKENS_OTHER = 4.0, 8.0  # of languages in Latin letters, and in others, which take more bytes
+TOKENS_A_LETTER, TOKENS_A_CHARACTER = 1.0, 3.0  # at most: of Latin letters, and of others, by their bytes
 MARGIN: Final = 10.0  # points over what the loss allows
 LEAST_RATE: Final = 40.0  # below it nothing explodes
 LOW_LOSS: Final = 1.0  # of training, at the end
@@ -52,9 +54,10 @@ def decoding_unlike_training(
         return None
     written = signs(predictions.tuned) if predictions and predictions.tuned else None
     theirs = history is not None and history.writer == "transformers"
-    causes = list(_causes(written, spoken, theirs)) if written and written.rows >= FEW_ROWS else []
+    name: Metric = history.metric if history else "wer"
+    causes = list(_causes(written, spoken, theirs, name)) if written and written.rows >= FEW_ROWS else []
     if history is not None and predictions is not None and _cut_alone(history, predictions):
-        causes = [_cut(predictions.tuned_words.rate)]
+        causes = [_cut(history.metric, predictions.tuned_rate(history.metric))]
     causes = causes or list(_causes_of_rates(history, theirs))
     if not causes and written and written.rows >= FEW_ROWS and not certain:
         return None  # wrong words, and nothing that points at decoding: see over-fitting
@@ -80,8 +83,8 @@ def _exploded(
         return (), False
     name = history.metric
     for each, loss in reversed(history.measured("loss")):
-        rate = getattr(each, name)
-        most = rate_allowed(loss, language)
+        rate = each.rate(name)
+        most = rate_allowed(loss, language, name)
         if rate is not None and rate > max(LEAST_RATE, most + MARGIN):
             allowed = Figure(f"{name.upper()} that such a loss allows", round(most, 1), "%")
             return (Figure("dev loss", loss), Figure(name.upper(), rate, "%"), allowed), True
@@ -94,8 +97,8 @@ def _exploded_in_training(history: History, predictions: Predictions | None) -> 
     name = history.metric
     begin, end = history.height(0.0, 0.2), history.height(0.8, 1.0)
     rates = [rate for _, rate in history.measured(name)]
-    if predictions and predictions.tuned and name == "wer" and not _cut_alone(history, predictions):
-        rates.append(predictions.tuned_words.rate)
+    if predictions and predictions.tuned and not _cut_alone(history, predictions):
+        rates.append(predictions.tuned_rate(name))
     if not rates or begin is None or end is None or end >= min(LOW_LOSS, begin):
         return ()
     last, least = rates[-1], min(rates)
@@ -108,23 +111,23 @@ def _exploded_in_training(history: History, predictions: Predictions | None) -> 
 def _cut_alone(history: History, predictions: Predictions) -> bool:
     """Whether it explodes on clips that are cut to what is spoken, and not on 30 s."""
     last = history.evaluations[-1] if history.evaluations else None
-    return bool(
-        last
-        and last.context == "fit"
-        and last.wer is not None
-        and predictions.tuned
-        and predictions.tuned_words.rate < last.wer / 2
-    )
+    if last is None or last.context != "fit" or not predictions.tuned:
+        return False
+    rate = last.rate(history.metric)
+    return rate is not None and predictions.tuned_rate(history.metric) < rate / 2
 
 
-def rate_allowed(loss: float, language: str | None = None) -> float:
+def rate_allowed(loss: float, language: str | None = None, metric: Metric = "wer") -> float:
     """The error rate that a loss a token goes with at most, per cent."""
     scripts = scripts_of(language or "")
-    tokens = TOKENS_A_WORD if not scripts else TOKENS_LATIN if "Latin" in scripts else TOKENS_OTHER
+    if metric == "cer":
+        tokens = TOKENS_A_LETTER if "Latin" in scripts else TOKENS_A_CHARACTER
+    else:
+        tokens = TOKENS_A_WORD if not scripts else TOKENS_LATIN if "Latin" in scripts else TOKENS_OTHER
     return 100.0 * (1 - math.exp(-tokens * loss))
 
 
-def _causes(found: Signs, language: str | None, theirs: bool) -> Iterator[Cause]:
+def _causes(found: Signs, language: str | None, theirs: bool, metric: Metric) -> Iterator[Cause]:
     """What the outputs show, the most telling first."""
     code = f'"{language}"' if language else "the language that is spoken"
     if found.tokens_as_text >= 0.1:
@@ -150,7 +153,7 @@ def _causes(found: Signs, language: str | None, theirs: bool) -> Iterator[Cause]
     if found.case_or_punctuation_alone >= 0.5:
         told = "Most errors are case or punctuation: what is counted is not what was trained, so normalise or retrain"
         seen = (Figure("word errors that go with case and punctuation", _share(found.case_or_punctuation_alone), "%"),)
-        yield Cause("normalisation", told, (_normalised(theirs),), "certain", seen)
+        yield Cause("normalisation", told, (_normalised(metric, theirs),), "certain", seen)
     if found.empty >= 0.3:
         told = "Nothing is written for many utterances: the end comes first, as after labels that begin with it"
         yield Cause("empty", told, (_labels_anew(theirs),), "likely", (Figure("empty", _share(found.empty), "%"),))
@@ -176,16 +179,20 @@ def _causes_of_starts(found: Signs, theirs: bool) -> Iterator[Cause]:
 def _causes_of_rates(history: History | None, theirs: bool) -> Iterator[Cause]:
     """Where no text is known: what the counts say."""
     last = history.evaluations[-1] if history and history.evaluations else None
-    if last is None or last.wer is None:
+    if history is None or last is None:
         return
-    if last.insertions is not None and last.insertions >= MANY_INSERTIONS:
+    name = history.metric
+    rate, normalized = last.rate(name), last.normalized(name)
+    if rate is None:
+        return
+    if name == "wer" and last.insertions is not None and last.insertions >= MANY_INSERTIONS:
         told = "Far more is written than said: loops, or text that goes on after its end"
         seen = (Figure("insertions", last.insertions, "% of the words"),)
         yield Cause("loops", told, _against_loops(theirs), "likely", seen)
-    if last.wer_normalized is not None and last.wer_normalized < last.wer / 2:
+    if normalized is not None and normalized < rate / 2:
         told = "Most errors are case or punctuation: what is counted is not what was trained"
-        seen = (Figure("WER normalised", last.wer_normalized, "%"),)
-        yield Cause("normalisation", told, (_normalised(theirs),), "certain", seen)
+        seen = (Figure(f"{name.upper()} normalised", normalized, "%"),)
+        yield Cause("normalisation", told, (_normalised(name, theirs),), "certain", seen)
 
 
 def _unknown(language: str | None, theirs: bool) -> Cause:
@@ -198,7 +205,7 @@ def _unknown(language: str | None, theirs: bool) -> Cause:
     return Cause("language or task", told, (*_language(code, theirs), *_task(theirs)), "possible")
 
 
-def _cut(rate: float) -> Cause:
+def _cut(metric: Metric, rate: float) -> Cause:
     return Cause(
         "context",
         "Clips cut to what is spoken go wrong, and those on 30 s do not: the model was not trained for cut clips, or "
@@ -208,7 +215,7 @@ def _cut(rate: float) -> Cause:
             Change("windows.fit_share", "0.5", "or train for it, for longer"),
         ),
         "certain",
-        (Figure("WER of the kept weights on 30 s", round(rate, 1), "%"),),
+        (Figure(f"{metric.upper()} of the kept weights on 30 s", round(rate, 1), "%"),),
     )
 
 
@@ -251,10 +258,11 @@ def _against_loops(theirs: bool) -> tuple[Change, ...]:
     )
 
 
-def _normalised(theirs: bool) -> Change:
+def _normalised(metric: Metric, theirs: bool) -> Change:
     if theirs:
         return Change("", "normalise both texts before counting", "or train on texts with case and punctuation")
-    return Change("checkpoints.best", '"wer_normalized"', "or write the texts as they are to be decoded: clean.case")
+    best = f'"{metric}_normalized"'
+    return Change("checkpoints.best", best, "or write the texts as they are to be decoded: clean.case")
 
 
 def _share(share: float) -> float:

@@ -133,7 +133,9 @@ def best_by_luck(history: History | None, recipe: Recipe | None) -> Finding | No
     """Evaluations that differ by less than their interval: the best of them is not known to be so."""
     if history is None:
         return None
-    found = [(rate, each.interval, each.rows) for each, rate in history.measured("wer") if each.interval]
+    name = history.metric
+    found = [(rate, each.interval_of(name), each.rows) for each, rate in history.measured(name)]
+    found = [each for each in found if each[1]]
     if len(found) < 2:
         return None
     (least, interval, rows), most = min(found, key=lambda each: each[0]), max(rate for rate, *_ in found)
@@ -145,7 +147,7 @@ def best_by_luck(history: History | None, recipe: Recipe | None) -> Finding | No
         key="dev-too-small",
         severity="low",
         seen=(
-            Figure("WER from", round(least, 2), "%"),
+            Figure(f"{name.upper()} from", round(least, 2), "%"),
             Figure("to", round(most, 2), "% over the run"),
             Figure("half of the 95 % interval", round(half, 2), "points"),
             *([Figure("rows", rows)] if rows else []),
