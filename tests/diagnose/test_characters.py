@@ -66,6 +66,12 @@ def test_a_run_that_is_decoded_otherwise_is_found(language: str) -> None:
     assert "CER" in [each.name for each in first.seen]
 
 
+def test_a_set_in_several_languages_is_not_read_by_one_of_its_normalizers() -> None:
+    for label, metric in (("whispertune-characters 1", "cer"), ("whisper-english 1, whispertune-characters 1", "wer")):
+        line = {"kind": "evaluation", "step": 1, "wer": 50.0, "cer": 20.0, "normalizer": label}
+        assert from_metrics([line]).metric == metric
+
+
 def test_the_unit_of_a_log_goes_by_its_middle_rate() -> None:
     def rates(*given: float) -> list[float | None]:
         log = [{"step": step, "eval_loss": 0.3, "eval_wer": rate} for step, rate in enumerate(given, 1)]

@@ -213,7 +213,7 @@ def from_metrics(lines: Iterable[Mapping[str, Any]]) -> History:
         elif line.get("kind") == "evaluation":
             found = _our_evaluation(line)
             evaluations[found.step, found.weights] = found
-            by_characters = str(line.get("normalizer", "")).partition(" ")[0] == NORMALIZERS["characters"].name
+            by_characters = line.get("normalizer") == NORMALIZERS["characters"].label  # of all rows
     ordered = tuple(evaluations[key] for key in sorted(evaluations))
     return History(_by_step(steps.values()), ordered, total_steps=total, by_characters=by_characters)
 
