@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ SETTINGS = {  # what is wrong in them, by the names that the file has for it
     "config.json": ("suppress_ids", "suppress_ids_begin", "alignment_heads"),
 }
 WRONG = (3, True, {"a": 1}, ["x"], [[1]], [1.5], [None])
+EVERY = {"openai": 3, "ggml": 5, "adapter": 5}  # one function reads all settings; where loading is slow, some
 
 
 def adapter(tiny: ModelFolder, out: Path) -> None:
@@ -109,7 +111,7 @@ def test_tokenizers(copied: Path) -> None:
 
 def test_generation_settings(copied: Path) -> None:
     name = "generation_config.json"
-    for text in damaged_settings(name, (copied / name).read_text()):
+    for text in islice(damaged_settings(name, (copied / name).read_text()), 0, None, EVERY.get(copied.name, 1)):
         assert_refused(copied, name, text)
 
 

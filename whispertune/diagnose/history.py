@@ -122,10 +122,11 @@ class History:
             found.append(f"the error rates of the log are taken for {unit}: the last is {rates[-1]:.4g} %")
         others = sum(each.weights == "live" and each.context != self.context for each in self.evaluations)
         if others:
-            kinds = {"fit": "cut to what is spoken", "full": "of 30 s"}
+            cut, whole = "cut to what is spoken", "of 30 s"
+            last, other = (cut, whole) if self.context == "fit" else (whole, cut)
             found.append(
-                f"{others} of the evaluations were on clips {kinds.get('fit' if self.context == 'full' else 'full')}, "
-                f"the last on clips {kinds.get(self.context, self.context)}: only those like the last are compared"
+                f"{others} of the evaluations were on clips {other}, the last on clips {last}: only those like the "
+                "last are compared"
             )
         return tuple(found)
 

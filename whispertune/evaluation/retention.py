@@ -227,13 +227,13 @@ def _is_shown(
     if found.silent:
         differences = [_has_text(other) - _has_text(one) for one, other in zip(base, tuned, strict=True)]
         return matched_pairs(np.array(differences, dtype=np.int64)).p_value < SIGNIFICANT
-    speakers = {each.id: each.speaker for each in found.segments}
-    normalizers = dict(zip(speakers, normalizers_of(found.segments), strict=True))
+    by_id = {each.id: each for each in found.segments}
+    segments = [by_id[each.id] for each in base]
     compared = compare(
         base,
         tuned,
-        speakers=[speakers.get(each.id) for each in base],
-        normalizer=[normalizers[each.id] for each in base] if metric.endswith("_normalized") else None,
+        speakers=[each.speaker for each in segments],
+        normalizer=normalizers_of(segments) if metric.endswith("_normalized") else None,
         characters=metric.startswith("cer"),
     )
     return compared.verdict != "no difference shown"

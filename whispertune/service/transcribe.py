@@ -83,7 +83,7 @@ def transcribe_files(
             try:
                 samples = reader.read(path)
             except AudioError as error:
-                failed.append(AudioError(error.what, where=str(path), fix=error.fix))
+                failed.append(error)
                 continue
             transcript = transcribe(samples, path, _watch(tell, path.name))
             for file in files:
