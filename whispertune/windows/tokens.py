@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,24 +61,14 @@ class Vocabulary:
         Raises:
             ModelError: the file is missing or is not a Whisper tokenizer.
         """
-        from tokenizers import Tokenizer
-
         try:
-            content = with_all_merges(json.loads(path.read_text(encoding="utf-8")))
-            added = {entry["content"]: int(entry["id"]) for entry in content["added_tokens"]}
-            # Timestamps are no special tokens to the library: left in, "<|0.00|>" in a text would become one.
-            content["added_tokens"] = [e for e in content["added_tokens"] if not is_timestamp(e["content"])]
-            tokenizer = Tokenizer.from_str(json.dumps(content))
+            return _parsed(path.read_bytes())
         except Exception as error:  # the library has no exceptions of its own
             raise ModelError(
                 f"no readable tokenizer ({_shortened(error)})",
                 where=str(path),
                 fix="the folder needs Whisper's tokenizer.json",
             ) from error
-        tokenizer.no_truncation()  # whoever saved it may have left both on: labels would be cut, or filled up
-        tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a text stays text
-        return cls(tokenizer, {name: id_ for name, id_ in added.items() if not is_timestamp(name)})
 
     def id(self, name: str) -> int:
         """The id of a special token such as `<|endoftext|>`; raises ModelError where there is none."""
@@ -184,6 +174,21 @@ class Vocabulary:
             f"<|{(id_ - first) * TIMESTAMP_STEP_S:.2f}|>" if id_ >= first else by_id.get(id_) or self.decode([id_])
             for id_ in ids
         ]
+
+
+@lru_cache(maxsize=4)  # half a second each, and every part of a command asks for its model's
+def _parsed(tokenizer_json: bytes) -> Vocabulary:
+    from tokenizers import Tokenizer
+
+    content = with_all_merges(json.loads(tokenizer_json))
+    added = {entry["content"]: int(entry["id"]) for entry in content["added_tokens"]}
+    # Timestamps are no special tokens to the library: left in, "<|0.00|>" in a text would become one.
+    content["added_tokens"] = [e for e in content["added_tokens"] if not is_timestamp(e["content"])]
+    tokenizer = Tokenizer.from_str(json.dumps(content))
+    tokenizer.no_truncation()  # whoever saved it may have left both on: labels would be cut, or filled up
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a text stays text
+    return Vocabulary(tokenizer, {name: id_ for name, id_ in added.items() if not is_timestamp(name)})
 
 
 def _shortened(error: Exception) -> str:
