@@ -123,6 +123,8 @@ def test_the_resolved_recipe_is_the_same_recipe(path: Path, tmp_path: Path) -> N
         ('epochs_ = "three"', ":16", "did you mean 'train.epochs'"),
         ("timestamps_share = 0.3", ":16", "did you mean 'windows.timestamps_share'"),
         ("step_segments = 8\nstep_windows = 2", ":14", "not both"),
+        ('[evaluation]\nnormalizer = "arabisch"', ":17", "one of basic, english, indic, arabic, characters"),
+        ('[evaluation]\nnormalizer = "basic+alef"', ":17", "choose among digits"),
         ("epochs = 3", "recipe.toml", "not valid TOML"),
     ],
 )

@@ -12,6 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from whispertune.errors import InputError
+from whispertune.score.normalize import Normalizer, normalizer_named
+
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -232,6 +235,14 @@ class Train(Table):
         return self.step_segments or (None if self.step_windows else 16)
 
 
+def _known_normalizer(name: str) -> str:
+    try:
+        normalizer_named(name)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    return name
+
+
 class Evaluation(Table):
     """Decoding of dev (and test) while training and at the end."""
 
@@ -250,6 +261,14 @@ class Evaluation(Table):
     )
     verify_clips: int = Field(20, ge=0, description="decoded by transformers too at the start, to check the engine")
     retention_subset: Count = Field(30, description="rows of each retention set that are decoded while training")
+    normalizer: Annotated[str, AfterValidator(_known_normalizer)] | None = Field(
+        None, description="of dev and test, such as arabic+alef; unset: that of the language of each row"
+    )
+
+    @property
+    def named_normalizer(self) -> Normalizer | None:
+        """Of all rows of dev and test, whatever their language; None where each has that of its own."""
+        return normalizer_named(self.normalizer) if self.normalizer is not None else None
 
 
 class Soften(Table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,6 +65,7 @@ def run_of(
     *,
     train: Path | None = None,
     leakage: Literal["error", "drop", "allow"] = "allow",
+    normalizer: str | None = None,
 ) -> Path:
     """A run as training leaves it, as far as softening looks at it; it trains on dev, unless `train` is given."""
     folder.mkdir()
@@ -75,7 +77,7 @@ def run_of(
         language="en",
         data=data,
         retention=retention,
-        evaluation=Evaluation(batch=3),
+        evaluation=Evaluation(batch=3, normalizer=normalizer),
         clean=Clean(leakage=leakage),
     )
     save_recipe(recipe, folder / "resolved.toml")
@@ -133,6 +135,21 @@ def test_none_is_chosen_and_that_is_said(
     assert found["retention"]["quiet"][0]["metric"] == "clips_with_text"
     assert not (run / "softened").exists()
     assert "None chosen" in (run / "soften.html").read_text()
+
+
+def test_dev_is_normalised_as_the_recipe_says_and_what_is_kept_by_its_language(
+    tiny: ModelFolder, noises: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The text is one word by English, 21, and two by any other; the model writes more than two."""
+    dev = shutil.copytree(noises / "dev", tmp_path / "dev")
+    (dev / "metadata.jsonl").write_text('{"file_name": "0.wav", "text": "twenty-one"}\n')
+    found = {}
+    for normalizer in (None, "basic"):
+        run = run_of(tmp_path / f"by {normalizer}", tiny.path, tiny.path, dev, normalizer=normalizer)
+        found[normalizer] = softened(capsys, str(run), "--retention", f"same={dev}:en")
+    (own, named) = ((each["target"][0], each["retention"]["same"][0]) for each in found.values())
+    assert own[0]["wer_normalized"] == own[1]["wer_normalized"] == named[1]["wer_normalized"] > 200
+    assert named[0]["wer_normalized"] == own[0]["wer_normalized"] / 2
 
 
 def test_it_may_go_elsewhere_but_replaces_nothing_else(

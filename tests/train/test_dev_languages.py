@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.train.runs import Started
+from whispertune.train.keeping.checkpoint import Progress
 
 
 @pytest.mark.parametrize(
@@ -30,3 +31,12 @@ def test_the_language_of_most_texts_says_what_selects(
     (data / "dev" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     devset, _ = started(data=data, clean={"script": False})
     assert devset.metric == metric
+
+
+def test_the_normalizer_that_the_recipe_names_is_that_of_dev(started: Started) -> None:
+    """What was measured by another one is not compared with it."""
+    named, _ = started(evaluation={"verify_clips": 2, "normalizer": "basic+digits"})
+    own, _ = started("own", evaluation={"verify_clips": 2})
+    assert named.base().scores.normalizer == "whispertune-basic+digits 1"
+    told = [each.measured_by("full", Progress()) for each in (named, own)]
+    assert told[0] == f"{told[1]} whispertune-basic+digits 1"

@@ -38,7 +38,7 @@ def recipe_with(
             "language": language,
             "data": {"train": [{"source": str(noises / "train")}], "dev": [{"source": str(noises / "dev")}]},
             "retention": list(retention),
-            "evaluation": {"retention_subset": 2},
+            "evaluation": {"retention_subset": 2, "normalizer": "basic+digits"},
         }
     )
 
@@ -112,6 +112,9 @@ def test_before_on_the_way_and_after(opened: Opened, tiny: ModelFolder) -> None:
     assert {path.name for path in (folder / "retention").glob("*.json")} == {
         f"{name}.{what}.json" for name in ("english", "silence") for what in ("base", "base.how", "tuned")
     }
+    known = again.run.read_evaluation("retention/english.base")
+    assert known is not None
+    assert known.scores.normalizer == "whisper-english 1"  # whatever the recipe names for dev
     retained = read_retained(folder / "retention.json")
     assert [(each.name, each.base, each.tuned) for each in retained] == [
         (each.name, each.base.value, each.tuned.value) for each in changes

@@ -98,7 +98,7 @@ class Mixtures:
             progress=self._watch(found, share),
         )
         self._tell_problems(found, problems)
-        evaluation = evaluation_of(decoded, problems, 0.0, engine.name, context)
+        evaluation = evaluation_of(decoded, problems, 0.0, engine.name, context, found.normalizer)
         return figures_of(found, evaluation.utterances, self.best)
 
     def _transcribed(self, found: RetentionSet, share: float) -> SetFigures:

@@ -32,6 +32,7 @@ from whispertune.evaluation.recordings import Progress, evaluate_recordings
 from whispertune.evaluation.silence import silent_clips
 from whispertune.files import replace_text
 from whispertune.score.comparison import SIGNIFICANT, compare
+from whispertune.score.normalize import Normalizer
 from whispertune.score.statistics import bootstrap_interval, matched_pairs, speaker_groups
 from whispertune.score.wer import Counts, UtteranceScore
 from whispertune.score.written import characters_lead, normalizers_of
@@ -63,6 +64,7 @@ class RetentionSet:
     silent: bool = False  # nobody speaks in them
     recordings: bool = False  # transcribed as a whole; the segments are their captions
     notes: tuple[str, ...] = ()  # what a person should know of it, a sentence each
+    normalizer: Normalizer | None = None  # of all rows, where one was named; else each has that of its language
 
     def subset(self, size: int, seed: int) -> RetentionSet:
         """So many of its rows, always the same ones, in their order; of recordings as many as have so many."""
@@ -233,7 +235,7 @@ def _is_shown(
         base,
         tuned,
         speakers=[each.speaker for each in segments],
-        normalizer=normalizers_of(segments) if metric.endswith("_normalized") else None,
+        normalizer=normalizers_of(segments, found.normalizer) if metric.endswith("_normalized") else None,
         characters=metric.startswith("cer"),
     )
     return compared.verdict != "no difference shown"

@@ -247,7 +247,7 @@ def _dev(recipe: Recipe, tuned: ModelFolder, reader: AudioReader, tell: Reporter
     tell.say(summary(data, TARGET))
     if not data.segments:
         raise DataError("no usable segments", where="data.dev", fix="the sources of the run have to be there still")
-    return RetentionSet(TARGET, tuple(data.segments))
+    return RetentionSet(TARGET, tuple(data.segments), normalizer=recipe.evaluation.named_normalizer)
 
 
 def _contexts(mixtures: Mixtures, chosen: Point, target: RetentionSet) -> tuple[str, ...]:

@@ -83,6 +83,7 @@ class DevSet:
         best = recipe.checkpoints.best
         auto = "cer" if characters_lead(splits.dev.segments) else "wer"
         self.metric = auto if best == "auto" else best
+        self.normalizer = recipe.evaluation.named_normalizer
         self.contexts = trained_contexts(recipe)  # the last of them decodes while training, as long as it is trusted
         self.retention = RetentionSets(recipe, retention, rows, self._write)
         self.seconds_before = 0.0  # what measuring the base model took, in this session
@@ -99,10 +100,10 @@ class DevSet:
         if self.engine_kind == "transformers":
             live.model.to(best_device())
         engine = live_engine(self.engine_kind, live)
-        base = known or self.rows.evaluate(engine, self.reported, "base model", "full", live=live)
+        base = known or self._evaluated(engine, self.reported, "base model", "full", live=live)
         if known is None and not self._engine_agrees(engine, live, base):
             self.engine_kind, engine = "transformers", _transformers(live)
-            base = self.rows.evaluate(engine, self.reported, "base model, by transformers", "full", live=live)
+            base = self._evaluated(engine, self.reported, "base model, by transformers", "full", live=live)
         self.retention.base(engine)
         self.seconds_before = time.perf_counter() - start
         return known or self._finish("base", base)
@@ -149,9 +150,9 @@ class DevSet:
         self._settle(engine, live, context, extent, progress, besides_s=time.perf_counter() - start)
         if again:  # values of one context are compared with each other
             kept = live_engine(self.engine_kind, self._live_best())
-            anew = self.rows.evaluate(kept, self._chosen(progress), "the kept weights, on 30 s", context)
+            anew = self._evaluated(kept, self._chosen(progress), "the kept weights, on 30 s", context)
             self._note_best(anew, self.value(anew), progress)
-        evaluation = self.rows.evaluate(engine, self._chosen(progress), what, context, live=live)
+        evaluation = self._evaluated(engine, self._chosen(progress), what, context, live=live)
         value, known = self.value(evaluation), self._best_value(progress, context)
         best = (known is None or value < known) and self._save_model(model, weights)
         if best:
@@ -163,6 +164,19 @@ class DevSet:
         self._write("metrics.jsonl", lambda: self.run.add_metrics("evaluation", line))
         self.tell.evaluated(f"step {progress.step}" + ("" if weights == "live" else f", {weights} weights"), evaluation)
         return evaluation
+
+    def _evaluated(
+        self,
+        engine: Engine,
+        segments: Sequence[Segment],
+        what: str,
+        context: Context,
+        *,
+        live: LiveModel | None = None,
+        beams: int | None = None,
+    ) -> Evaluation:
+        """Rows of dev or test, by the normalizer that the recipe names, if any."""
+        return self.rows.evaluate(engine, segments, what, context, live=live, beams=beams, normalizer=self.normalizer)
 
     def _chosen(self, progress: Progress) -> tuple[Segment, ...]:
         return self.subset.first(self.subset.asked or progress.dev_rows)
@@ -186,7 +200,7 @@ class DevSet:
             return
         probe = self.subset.first(PROBE_ROWS)
         start = time.perf_counter()
-        self.rows.evaluate(engine, probe, "some clips, to see how long they take", context, live=live)
+        self._evaluated(engine, probe, "some clips, to see how long they take", context, live=live)
         row_s = (time.perf_counter() - start) / len(probe)
         of_weights = 1 if self.recipe.train.average == "none" else 2  # the average is evaluated too
         times = {"besides_s": of_weights * besides_s, "row_s": of_weights * row_s}
@@ -216,13 +230,14 @@ class DevSet:
     def measured_by(self, context: str, progress: Progress) -> str:
         """What a value is of; only values of the same are compared."""
         rows = self.subset.fingerprint(self.subset.asked or progress.dev_rows)
-        return f"{self.metric} {context} {rows} {self.engine_kind} {self.recipe.evaluation.beams}"
+        parts = [self.metric, context, rows, self.engine_kind, str(self.recipe.evaluation.beams)]
+        return " ".join([*parts, self.normalizer.label] if self.normalizer else parts)
 
     def _proven(self, engine: Engine, what: str) -> bool:
         """Whether some clips are decoded about as well cut to what is spoken as on 30 s."""
         clips = self.subset.first(min(PROOF_CLIPS, self.subset.asked or PROOF_CLIPS))
-        fit = self.rows.evaluate(engine, clips, f"{what}, some clips cut", "fit")
-        full = self.rows.evaluate(engine, clips, f"{what}, some clips on 30 s", "full")
+        fit = self._evaluated(engine, clips, f"{what}, some clips cut", "fit")
+        full = self._evaluated(engine, clips, f"{what}, some clips on 30 s", "full")
         cut, whole = (float(getattr(each.scores, self.metric)) for each in (fit, full))
         proven = cut <= FIT_DOUBT * whole + FIT_TOLERANCE
         if not proven:
@@ -238,7 +253,7 @@ class DevSet:
         references, hypotheses = [each.reference for each in found], [each.hypothesis for each in found]
         languages = {each.id: text_language(each) for each in self.reported}
         ids = [each.id for each in found]
-        return score(ids, references, hypotheses, [languages[id_] for id_ in ids])[0]
+        return score(ids, references, hypotheses, [languages[id_] for id_ in ids], normalizer=self.normalizer)[0]
 
     def tuned(self, model: WhisperForConditionalGeneration, progress: Progress) -> Evaluation:
         """The best weights on all rows of the reporting split, 30 s each."""
@@ -269,7 +284,7 @@ class DevSet:
         if same_rows and self._best is not None and self._best.context == context:
             return self._best  # that is what was decoded when they were found to be the best
         engine, live = self._best_engine()
-        return self.rows.evaluate(engine, self.reported, f"tuned model, {context}", context, live=live)
+        return self._evaluated(engine, self.reported, f"tuned model, {context}", context, live=live)
 
     def _best_engine(self) -> tuple[Engine, LiveModel]:
         if self._kept is None:
@@ -319,8 +334,8 @@ class DevSet:
         if self.engine_kind == "transformers" or not clips:
             return True
         if self.recipe.evaluation.beams > 1:
-            base = self.rows.evaluate(engine, clips, "some clips without beams", "full", beams=1)
-        theirs = self.rows.evaluate(_transformers(live), clips, "the same clips by transformers", "full", beams=1)
+            base = self._evaluated(engine, clips, "some clips without beams", "full", beams=1)
+        theirs = self._evaluated(_transformers(live), clips, "the same clips by transformers", "full", beams=1)
         both = {each.id for each in theirs.utterances} & {each.id for each in base.utterances}
         here, there = self._scores_on(base, both), self._scores_on(theirs, both)
         metric = "cer" if characters_lead(self.reported) else "wer"

@@ -24,6 +24,7 @@ from whispertune.evaluation.inputs import Kept, Source
 from whispertune.evaluation.tokens import Tally, TokenTally
 from whispertune.recipe import Evaluation as Settings
 from whispertune.reporting import Reporter
+from whispertune.score.normalize import Normalizer
 from whispertune.train.run import Run
 from whispertune.train.signals import StopRequest
 
@@ -99,14 +100,18 @@ class Rows:
         *,
         live: LiveModel | None = None,
         beams: int | None = None,
+        normalizer: Normalizer | None = None,
     ) -> Evaluation:
-        """Generated text of the rows, scored; of a `live` model that the engine copied, teacher-forced figures too."""
+        """Generated text of the rows, scored; of a `live` model that the engine copied, teacher-forced figures too.
+
+        A `normalizer` is for all rows, whatever their language.
+        """
         start = time.perf_counter()
         tally = Tally(live, self.precision) if live else None
         found, problems = self._decode(engine, segments, what, context, tally, beams or self.settings.beams)
         sums = reduce(add, self.ranks.gather(tally.found)) if tally else TokenTally()
         seconds = time.perf_counter() - start
-        evaluation = evaluation_of(found, problems, seconds, engine.name, context).of("dev", biased=False)
+        evaluation = evaluation_of(found, problems, seconds, engine.name, context, normalizer).of("dev", biased=False)
         return replace(evaluation, teacher_forced=sums.scores().brief() if sums.rows else None)
 
     def _share(self, segments: Sequence[Segment]) -> list[Segment]:
