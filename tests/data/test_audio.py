@@ -93,6 +93,24 @@ def test_of_a_truncated_file_is_read_what_is_there(
         assert abs(reader.probe(cut).duration_s - len(there) / SAMPLE_RATE_HZ) < 0.05
 
 
+def test_a_flac_out_of_a_pipe_is_as_long_as_what_is_in_it(
+    recordings: Path, reader: AudioReader, tmp_path: Path
+) -> None:
+    """What writes to a pipe cannot go back to say how many samples there were."""
+    piped, stated = tmp_path / "piped.flac", recordings / "stereo.flac"
+    data = bytearray(stated.read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    piped.write_bytes(bytes(data))
+    assert reader.probe(piped) == AudioInfo(LENGTH_S, 44_100, 2)
+    for stretch in ((0.0, None), (3.0, 5.0), (19.0, 25.0)):
+        np.testing.assert_array_equal(reader.read(piped, *stretch), reader.read(stated, *stretch))
+    with pytest.raises(AudioError, match=r"no audio from 21\.00 s on \(its header says 20\.00 s"):
+        reader.read(piped, 21.0, 22.0)
+    piped.write_bytes(bytes(data[: len(data) // 2]))
+    assert reader.probe(piped).duration_s == pytest.approx(len(reader.read(piped)) / SAMPLE_RATE_HZ, abs=0.001)
+
+
 def test_damage_within_a_stretch_is_an_error_and_before_it_is_not(
     recordings: Path, reader: AudioReader, tmp_path: Path
 ) -> None:

@@ -238,6 +238,24 @@ def test_everything_written_is_read_back(
     assert clean_text(clean_text("".join(cue.text for cue in cues))) == clean_text("".join(cue.text for cue in cues))
 
 
+@pytest.mark.parametrize("kind", ["vtt", "srt"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "7\n00:00:01.000 --> 00:00:02.000<",
+        "<\n00:00:01.000 --> 00:00:02.000",
+        "7\n1:00:01,000 - 1:00:02,000",
+        "00:00:01.000 --> 00:00:02.000\n7\n1:00:01,000 - 1:00:02,000\nyes",
+    ],
+)
+def test_times_in_a_text_begin_no_cue(said: str, kind: str, tmp_path: Path) -> None:
+    write_captions(tmp_path / f"a.{kind}", [Cue(0, 1, said), Cue(1, 2, "two\nlines")])
+    captions = read_captions(tmp_path / f"a.{kind}")
+    assert [cue.text for cue in captions.cues] == [" ".join(said.split()), "two lines"]
+    assert captions.problems == ()
+    assert "two\nlines" in (tmp_path / f"a.{kind}").read_text()
+
+
 @settings(deadline=None)
 @given(data=st.text(max_size=200) | st.lists(st.sampled_from([*TRICKY, "\n\n"]), max_size=30).map("".join))
 def test_any_text_is_cues_and_problems(tmp_path_factory: pytest.TempPathFactory, data: str) -> None:

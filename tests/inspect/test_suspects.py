@@ -137,16 +137,19 @@ def test_a_cue_behind_the_end_does_not_take_its_neighbours_along(
     assert [problem.where for problem in problems] == ["2"]
 
 
-def test_losses_are_those_of_the_tokens_of_each_text(tmp_path: Path, tiny: ModelFolder, reader: AudioReader) -> None:
+@pytest.mark.parametrize(("spoken", "task"), [("sv", "transcribe"), ("ja", "translate")])
+def test_losses_are_those_of_the_tokens_of_each_text(
+    tmp_path: Path, tiny: ModelFolder, reader: AudioReader, spoken: str, task: str
+) -> None:
     talk = noise(tmp_path, "talk.wav", 5)
-    first = Segment("0", talk, 0, 2, "det här är en rad", "sv")
-    second = Segment("1", talk, 2, 5, "och en till", "sv", continues=True)
+    first = Segment("0", talk, 0, 2, "det här är en rad", spoken, task)
+    second = Segment("1", talk, 2, 5, "och en till", spoken, task, continues=True)
     losses, _ = text_losses([first, second], load_live(tiny), reader)
 
     vocabulary = tiny.vocabulary
     texts = [vocabulary.encode(each.text, "sv") for each in (first, second)]
     times = [vocabulary.timestamp(time_s) for time_s in (0, 2, 2, 5)]
-    prefix = vocabulary.prefix("sv", "transcribe", timestamps=True)
+    prefix = vocabulary.prefix(spoken, task, timestamps=True)
     tokens = torch.tensor([[*prefix, times[0], *texts[0], times[1], times[2], *texts[1], times[3]]])
     audio = torch.from_numpy(np.pad(reader.read(talk), (0, 25 * RATE_HZ)))
     model = tiny.load().eval()

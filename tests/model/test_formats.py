@@ -7,6 +7,7 @@ import shutil
 import struct
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,14 @@ from safetensors.numpy import load_file, save_file
 
 from tests.exports import windows
 from tests.hub_server import Hub
+from whispertune.data.segments import Segment
+from whispertune.data.table import SegmentTable
 from whispertune.decode.engines import CTranslate2Engine, live_engine, load_live, open_engine
 from whispertune.errors import ModelError
 from whispertune.model.bundled import bundled_files
 from whispertune.model.export import write_ctranslate2
 from whispertune.model.formats.ctranslate2 import model_bin, quantize, read_model_bin
-from whispertune.model.generation import Generation
+from whispertune.model.generation import Generation, tuned_generation
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.model.parameters import merged_state
 from whispertune.windows.features import log_mel
@@ -124,6 +127,21 @@ def test_a_script_that_begins_with_a_suppressed_token_may_begin(base: ModelFolde
     first = base.vocabulary.encode("\u0c28\u0c2e\u0c38\u0c4d\u0c24\u0c47", "te")[0]
     assert first in base.generation.begin_suppress
     assert base.generation.allowing((), [first]).begin_suppress == (base.vocabulary.end,)
+
+
+def test_what_translations_begin_with_may_begin(base: ModelFolder) -> None:
+    """English starts with its space, whatever was spoken, and Japanese without one."""
+    vocabulary = base.vocabulary
+    rows = [
+        ("ja", "translate", "Hello there."),
+        ("en", "translate", "こんにちは。"),
+        ("ja", "transcribe", "東京です。"),
+    ]
+    said = SegmentTable.of(Segment(text, Path("a.wav"), 0.0, 1.0, text, spoken, task) for spoken, task, text in rows)
+    first = {vocabulary.encode(text, language)[0] for _, _, text in rows for language in ("en", "ja")}
+    banned = replace(base.generation, begin_suppress=tuple(first))
+    left = tuned_generation(banned, vocabulary, said).begin_suppress
+    assert {vocabulary.decode([token]) for token in left} == {"Hello", " こ", " "}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)

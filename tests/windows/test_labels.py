@@ -16,6 +16,7 @@ from whispertune.data.segments import Segment
 from whispertune.errors import InputError, ModelError
 from whispertune.model.formats.transformers import complete_tokenizer
 from whispertune.model.load import ModelFolder
+from whispertune.train.feeding.splits import TokenCounter
 from whispertune.windows.labels import IGNORE, MAX_INPUTS, Labels, label
 from whispertune.windows.pack import Limits, Piece, Window, cut, join
 from whispertune.windows.tokens import Vocabulary
@@ -74,10 +75,34 @@ def test_previous_text_only_where_there_is_some(base: ModelFolder) -> None:
     assert label(shown, base.vocabulary, timestamps=True, prompted=True) == plain
 
 
-def test_translation_and_languages_without_spaces(base: ModelFolder) -> None:
-    shown = window(segment(0, 2, "こんにちは", "ja", task="translate"))
+def test_languages_without_spaces(base: ModelFolder) -> None:
+    shown = window(segment(0, 2, "こんにちは", "ja"))
     inputs, _ = read(label(shown, base.vocabulary, timestamps=False, prompted=False), base.vocabulary)
-    assert inputs.startswith("<|startoftranscript|>|<|ja|>|<|translate|>|<|notimestamps|>|こ")
+    assert inputs.startswith("<|startoftranscript|>|<|ja|>|<|transcribe|>|<|notimestamps|>|こ")
+
+
+@pytest.mark.parametrize(
+    ("spoken", "texts", "written"),
+    [
+        ("ja", ("Hello there.", "Hello Tōkyō (東京)."), " Hello there. Hello Tōkyō (東京)."),
+        ("th", ("Bonjour.", "Привет."), " Bonjour. Привет."),
+        ("en", ("こんにちは。", "AIは便利です。"), "こんにちは。AIは便利です。"),
+        ("en", ("สวัสดีครับ", "ที่นี่"), "สวัสดีครับที่นี่"),
+        ("ja", ("안녕하세요", "3.5"), " 안녕하세요 3.5"),
+    ],
+)
+def test_a_translation_is_spaced_as_its_own_script_is(
+    base: ModelFolder, spoken: str, texts: tuple[str, str], written: str
+) -> None:
+    vocabulary = base.vocabulary
+    first, second = (segment(2 * at, 2 * at + 2, text, spoken, task="translate") for at, text in enumerate(texts))
+    shown = window(first, second, previous=texts)
+    plain = label(shown, vocabulary, timestamps=False, prompted=True).inputs
+    assert plain[plain.index(vocabulary.start) + 1] == vocabulary.languages[spoken]
+    assert vocabulary.decode(plain) == 2 * written
+    timed = label(shown, vocabulary, timestamps=True, prompted=False).inputs
+    assert vocabulary.decode(timed) == written
+    assert len(timed) == 3 + TokenCounter(vocabulary)([first, second]).sum() + 4  # the prefix, and the times of both
 
 
 def test_the_language_token_can_go_without_loss(base: ModelFolder) -> None:

@@ -55,6 +55,11 @@ def name_of(recording: Recording) -> str:
     return str(recording) if isinstance(recording, Path) else recording.name
 
 
+def written_in(language: str, task: str) -> str:
+    """The language of a row's text; "" for a translation: rows do not say which one it is in."""
+    return language if task == "transcribe" else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A stretch of a recording with its text.
@@ -74,6 +79,10 @@ class Segment:
     speaker: str | None = None
     continues: bool = False
     lead_s: float = 0.0
+
+    @property
+    def written_in(self) -> str:
+        return written_in(self.language, self.task)
 
     @property
     def duration_s(self) -> float:

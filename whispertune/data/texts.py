@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from whispertune.data.segments import written_in
 from whispertune.data.table import SegmentTable, strings
 
 if TYPE_CHECKING:
@@ -57,14 +58,14 @@ def rewrite_all(table: SegmentTable, policy: TextPolicy) -> tuple[pa.Array, tupl
     import pyarrow as pa
 
     counts = dict.fromkeys(steps_of(policy), 0)
-    spoken = _text_languages(table)
+    languages = written_languages(table)
     written: list[pa.Array] = []
     for first in range(0, len(table), _SLICE_ROWS):
         part = table.texts.slice(first, _SLICE_ROWS)
         before = texts = part.to_pylist()
-        languages = spoken[first : first + _SLICE_ROWS]
+        of_part = languages[first : first + _SLICE_ROWS]
         for step in counts:
-            changed = [step.change(text, language) for text, language in zip(texts, languages, strict=True)]
+            changed = [step.change(text, language) for text, language in zip(texts, of_part, strict=True)]
             counts[step] += sum(map(str.__ne__, texts, changed))
             texts = changed
         written.append(part if texts == before else strings(texts).cast(part.type))
@@ -77,13 +78,13 @@ def rows_of(count: int) -> str:
     return f"{count:,} row" if count == 1 else f"{count:,} rows"
 
 
-def _text_languages(table: SegmentTable) -> Sequence[str]:
+def written_languages(table: SegmentTable) -> Sequence[str]:
     """The language each text is in; "" for translations, whose language the row does not say."""
     languages, tasks = table.distinct("languages"), table.distinct("tasks")
     if len(languages) == 1 and tasks == ["transcribe"]:
         return languages * len(table)
     rows = zip(table.languages.to_pylist(), table.tasks.to_pylist(), strict=True)
-    return [language if task == "transcribe" else "" for language, task in rows]
+    return [written_in(language, task) for language, task in rows]
 
 
 @cache

@@ -22,6 +22,7 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.keyed import keyed_rng
 from whispertune.data.segments import Problem, Segment
 from whispertune.data.table import SegmentTable, as_table, strings
+from whispertune.data.texts import written_languages
 from whispertune.decode.engines import LiveModel
 from whispertune.model.loss import resolve_precision
 from whispertune.windows.batches import Batch, LoadedWindow, PlannedWindow, collate, load_window
@@ -170,7 +171,7 @@ def _windows(table: SegmentTable, vocabulary: Vocabulary) -> Iterator[Window]:
 def _counter(vocabulary: Vocabulary) -> CountTokens:
     def count(segments: Sequence[Segment]) -> NDArray[np.int32]:
         table = as_table(segments)
-        return np.array(vocabulary.count(table.texts.to_pylist(), table.languages.to_pylist()), dtype=np.int32)
+        return np.array(vocabulary.count(table.texts.to_pylist(), written_languages(table)), dtype=np.int32)
 
     return count
 
@@ -180,7 +181,7 @@ def _spans(window: LoadedWindow, vocabulary: Vocabulary) -> Iterator[tuple[Segme
     targets = window.labels.targets
     at = next(place for place, target in enumerate(targets) if target > vocabulary.no_timestamps)
     for segment in window.segments:
-        end = at + 1 + len(vocabulary.encode(segment.text, segment.language)) + 1
+        end = at + 1 + len(vocabulary.encode(segment.text, segment.written_in)) + 1
         yield segment, slice(at + 1, end)
         at = end
 

@@ -19,6 +19,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whispertune.data.segments import written_in
 from whispertune.errors import ModelError
 from whispertune.languages import code_of
 from whispertune.windows.tokens import TASKS, Vocabulary
@@ -125,8 +126,9 @@ def _written(vocabulary: Vocabulary, settings: Generation, segments: SegmentTabl
     signs = "".join({sign for token in settings.suppress for sign in vocabulary.decode([token]).strip()})
     tokens: set[int] = set()
     first: set[int] = set()
-    for language in segments.distinct("languages"):
-        texts = segments.texts.filter(pc.equal(segments.languages, language))
+    for spoken, task in product(segments.distinct("languages"), segments.distinct("tasks")):
+        language = written_in(spoken, task)
+        texts = segments.texts.filter(pc.and_(pc.equal(segments.languages, spoken), pc.equal(segments.tasks, task)))
         begins = pc.list_element(pc.utf8_split_whitespace(pc.utf8_slice_codeunits(texts, 0, FIRST_WORD)), 0)
         first.update(vocabulary.encode(begin, language)[0] for begin in begins.unique().to_pylist())
         suspects = texts.filter(pc.match_substring_regex(texts, f"[{re.escape(signs)}]")) if signs else texts[:0]

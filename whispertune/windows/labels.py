@@ -63,14 +63,14 @@ def label(
 
 def _prompt(window: Window, vocabulary: Vocabulary) -> list[int]:
     texts = window.pieces[0].previous
-    tokens = [token for text in texts for token in vocabulary.encode(text, window.language)]
+    tokens = [token for text in texts for token in vocabulary.encode(text, window.written_in)]
     return [vocabulary.previous, *tokens[-(MAX_PROMPT - 1) :]] if tokens else []
 
 
 def _content(piece: Piece, vocabulary: Vocabulary, *, timestamps: bool) -> Iterator[int]:
     step = round(piece.offset_s / GRID_S)  # nothing starts before what stands before it
     for segment in piece.segments:
-        text = vocabulary.encode(segment.text, segment.language)
+        text = vocabulary.encode(segment.text, segment.written_in)
         if not timestamps:
             yield from text
             continue

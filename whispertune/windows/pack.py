@@ -108,6 +108,10 @@ class Window:
         return self.pieces[0].segments[0].task
 
     @property
+    def written_in(self) -> str:
+        return self.pieces[0].segments[0].written_in
+
+    @property
     def duration_s(self) -> float:
         """Seconds of audio in it, padding apart."""
         return sum(piece.duration_s for piece in self.pieces)

@@ -11,20 +11,22 @@ end of text. So timestamps are counted from `<|notimestamps|>`, and a name that 
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from whispertune.errors import InputError, ModelError
-from whispertune.languages import UNSPACED_LANGUAGES
+from whispertune.languages import UNSPACED_LANGUAGES, UNSPACED_SCRIPTS
 
 TIMESTAMP_STEP_S = 0.02
 N_TIMESTAMPS = 1501  # 0.00 to 30.00
 TASKS = ("transcribe", "translate")
+_UNSPACED: Final = re.compile(f"[{UNSPACED_SCRIPTS}]")
 
 
 FIRST_MERGE = ["Ġ", "t"]  # " t": the space stands for itself as Ġ
@@ -152,7 +154,10 @@ class Vocabulary:
         return ids if timestamps else [*ids, self.no_timestamps]
 
     def encode(self, text: str, language: str) -> list[int]:
-        """Text tokens alone; the text starts with one space, except in languages written without them."""
+        """Text tokens alone; the text starts with one space, except in languages written without them.
+
+        The language is that of the text. Where it is "", as of translations, the script of the text tells.
+        """
         return list(self.tokenizer.encode(_spaced(text, language), add_special_tokens=False).ids)
 
     def count(self, texts: Sequence[str], languages: Sequence[str]) -> list[int]:
@@ -198,4 +203,10 @@ def _shortened(error: Exception) -> str:
 
 def _spaced(text: str, language: str) -> str:
     text = unicodedata.normalize("NFC", text.strip())
-    return text if language in UNSPACED_LANGUAGES else f" {text}"
+    unspaced = language in UNSPACED_LANGUAGES if language else _is_unspaced(text)
+    return text if unspaced else f" {text}"
+
+
+def _is_unspaced(text: str) -> bool:
+    """Whether most of its letters are of scripts that write words without spaces between them."""
+    return 2 * len(_UNSPACED.findall(text)) > sum(map(str.isalnum, text))

@@ -159,8 +159,12 @@ def write_srt(cues: Sequence[Cue], language: str | None) -> str:
 
 
 def _display(text: str) -> str:
-    """The text as it is to be shown, its lines kept; read back, they are joined."""
-    return "\n".join(line for line in map(clean_text, text.split("\n")) if line)
+    """The text as it is to be shown, its lines kept; read back, they are joined.
+
+    Where a line could be taken for the times of another cue, which the first one never is, they are joined here.
+    """
+    lines = [line for line in map(clean_text, text.split("\n")) if line]
+    return (" " if any(map(_is_timelike, lines[1:])) else "\n").join(lines)
 
 
 def _timing(cue: Cue, mark: str) -> str:

@@ -14,6 +14,7 @@ from .common import BLOCK_FRAMES, PREROLL_S, Block, Mono, Source, mean, readable
 
 MP3_PREROLL_S = 0.4  # a frame may lean on 255 bytes before it: at 8 kbit/s eight frames of 36 ms
 VORBIS_PAGE_S = 20.0  # no page of Ogg Vorbis is longer, unless in silence
+UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's word for it
 WAV_HEAD = Struct("<4s4x8sIHHIIHH4sI")  # where nothing but the format comes before the samples
 WAV_HEAD_BYTES = WAV_HEAD.size  # 44
 
@@ -87,9 +88,7 @@ class SoundfileRecording:
     @property
     def duration_s(self) -> float:
         if self._duration_s is None:
-            frames = self._frames
-            if self._file.format == "MP3" and not self._has_frame(frames - 1):
-                frames = sum(len(block) for block in self.blocks(0, None))  # the header of a cut file says too much
+            frames = self._frames if self._says_its_length() else sum(len(block) for block in self.blocks(0, None))
             self._duration_s = frames / self.rate_hz
         return self._duration_s
 
@@ -114,6 +113,10 @@ class SoundfileRecording:
         if not self._spent and self._at <= position <= self._at + self._preroll:
             return True  # going on is as good as a seek
         return self._seek(max(0, min(position - self._preroll, self._last_seek)))
+
+    def _says_its_length(self) -> bool:
+        """Whether the header does: a FLAC out of a pipe has none in it, and that of a cut MP3 is too much."""
+        return self._frames < UNKNOWN_FRAMES and (self._file.format != "MP3" or self._has_frame(self._frames - 1))
 
     def _has_frame(self, index: int) -> bool:
         return index >= 0 and self._seek(index) and len(self._read(1)) == 1

@@ -26,6 +26,7 @@ from whispertune.data.segments import Held, Problem, Segment, SourceData, Source
 from whispertune.data.sources import open_source, open_stream
 from whispertune.data.streams import Stream, count_rows, stream_rows
 from whispertune.data.table import SegmentTable, as_table, prefixed
+from whispertune.data.texts import written_languages
 from whispertune.errors import DataError, RecipeError
 from whispertune.languages import new_targets
 from whispertune.recipe import Recipe, SourceTable
@@ -103,8 +104,7 @@ class TokenCounter:
 
     def __call__(self, segments: Sequence[Segment]) -> NDArray[np.int32]:
         table = as_table(segments)
-        texts, languages = table.texts.to_pylist(), table.languages.to_pylist()
-        return np.array(self.vocabulary.count(texts, languages), dtype=np.int32)
+        return np.array(self.vocabulary.count(table.texts.to_pylist(), written_languages(table)), dtype=np.int32)
 
 
 def read_sources(
