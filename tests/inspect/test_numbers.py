@@ -92,16 +92,16 @@ def test_tokens_are_those_of_the_model(numbers: Numbers, found: Survey, base: Mo
     assert found.tokens is not None
     assert found.tokens.tolist() == counts
     assert numbers.tokens_a_word == pytest.approx(sum(counts) / sum(len(row.text.split()) for row in GOOD), abs=1e-3)
-    assert numbers.over_448_tokens_share == 0.0
+    assert numbers.over_max_tokens_share == 0.0
     first, *others = numbers.worst_words
     assert len(base.vocabulary.encode(first.text, "sv")) == first.tokens
     assert all(word.tokens <= first.tokens for word in others)
 
 
-def test_long_texts_are_over_448_tokens(tmp_path: Path, reader: AudioReader, base: ModelFolder) -> None:
+def test_texts_that_no_window_takes_are_a_share(tmp_path: Path, reader: AudioReader, base: ModelFolder) -> None:
     long = " ".join(f"ord{number}" for number in range(400))
     found = count(look(tree(tmp_path / "long", [Row("a", 20.0, long), Row("b", 20.0, "kort")]), reader, base))
-    assert found.over_448_tokens_share == 0.5
+    assert found.over_max_tokens_share == 0.5
     assert found.windows == 1  # the other one fits into none
 
 

@@ -269,6 +269,23 @@ def test_sources_of_one_name_stay_two(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_rows_that_two_splits_share_name_their_source(tmp_path: Path) -> None:
+    """Of three sources the second has a text of dev, the third another."""
+    for number, name in enumerate(("first", "second", "third")):
+        clips(tmp_path / name, 6, 1.5, seed=60 + 10 * number, name=name)
+    clips(tmp_path / "dev", 2, 1.5, seed=120)
+    lines = [(tmp_path / name / "metadata.jsonl").read_text("utf-8").splitlines() for name in ("second", "third")]
+    shared = [json.loads(of_one[row])["text"] for of_one, row in zip(lines, (2, 4), strict=True)]
+    rows = [json.dumps({"file_name": f"clip{number}.wav", "text": text}) for number, text in enumerate(shared)]
+    (tmp_path / "dev" / "metadata.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    tables = [{"source": str(tmp_path / name)} for name in ("first", "second", "third")]
+    recipe = recipe_of(tmp_path, tmp_path / "dev", clean={"leakage": "drop"}, data={"train": tables})
+    prepare_dataset(recipe, tmp_path / "out")
+    found = [(row["where"], row["source"], row["kind"]) for row in dropped(tmp_path / "out")]
+    assert found == [("1/metadata.jsonl:3", "second", "also in dev"), ("2/metadata.jsonl:5", "third", "also in dev")]
+
+
+@pytest.mark.usefixtures("here")
 def test_ids_of_several_sources_differ(tmp_path: Path) -> None:
     """Also where a folder of the first is called as the prefix of the second is."""
     talk(tmp_path / "first" / "1", "a", [(1.0, 3.0)], 4.0, seed=20)
@@ -300,6 +317,35 @@ def test_a_changed_recipe_or_other_data_is_an_error(manifest: Path, whole: Path,
         lines.write(json.dumps({"file_name": "0.wav", "text": "en rad till i listan", "start": 0.1, "end": 9.0}) + "\n")
     with pytest.raises(DataError, match=r"data.train.0.rows was 120, is 121"):
         prepare_dataset(recipe_of(changed), tmp_path / "out")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("column", "told"), [("speaker", "data.train.0.speakers was"), ("file_name", "data.train.0.recordings was")]
+)
+def test_a_corrected_manifest_is_other_data(column: str, told: str, tmp_path: Path) -> None:
+    """Two rows with stated times had each other's: all else, and the set of recordings, stays as it was."""
+    folder = tmp_path / "data"
+    clips(folder, 4, 1.5, seed=60)
+    manifest = folder / "metadata.jsonl"
+    rows = [json.loads(line) | {"start": 0.0, "end": 1.5} for line in manifest.read_text("utf-8").splitlines()]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    prepare_dataset(recipe_of(folder), tmp_path / "out")
+    assert prepare_dataset(recipe_of(folder), tmp_path / "out").complete
+    rows[1][column], rows[2][column] = rows[2][column], rows[1][column]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    with pytest.raises(DataError, match=told):
+        prepare_dataset(recipe_of(folder), tmp_path / "out")
+
+
+@pytest.mark.usefixtures("here")
+def test_the_same_data_in_another_place_is_the_same(tmp_path: Path) -> None:
+    """As where another machine, which has it under another path, goes on with the rest."""
+    for name in ("here", "there"):
+        clips(tmp_path / name / "data", 4, 1.5, seed=60)
+        for path in (tmp_path / name / "data").glob("*.wav"):
+            os.utime(path, ns=(1, 1))
+        assert prepare_dataset(recipe_of(tmp_path / name / "data"), tmp_path / "out").complete
 
 
 @pytest.mark.usefixtures("here")

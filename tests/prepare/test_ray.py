@@ -26,9 +26,10 @@ from whispertune.prepare.run import prepare_dataset
 from whispertune.recipe_file import load_recipe
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 cluster.add_node(num_cpus=1)
+os.chdir(sys.argv[2])  # not where the nodes were started
 os.environ["RAY_ADDRESS"] = cluster.address
 try:
-    summary = prepare_dataset(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), engine="ray")
+    summary = prepare_dataset(load_recipe(Path(sys.argv[1])), Path("ray"), engine="ray")
     print("complete", summary.complete, len(summary.written))
     import ray
     ray.init(address=cluster.address, log_to_driver=False)
@@ -57,7 +58,7 @@ def test_two_nodes_write_what_one_machine_writes(
     manifest: Path, whole: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     save_recipe(recipe_of(manifest), tmp_path / "recipe.toml")
-    command = [sys.executable, "-W", "ignore", "-c", _SCRIPT, str(tmp_path / "recipe.toml"), str(tmp_path / "ray")]
+    command = [sys.executable, "-W", "ignore", "-c", _SCRIPT, str(tmp_path / "recipe.toml"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     assert "complete True 4" in done.stdout

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from whispertune.drawing.charts import Quantiles
 from whispertune.inspect.numbers import Group, Numbers
-from whispertune.languages import is_unspaced
+from whispertune.languages import UNSPACED_LANGUAGES
 
 GROUPS_NAMED = 3
 SPREAD = "median (90 % of rows)"  # without the 5 % at either end
@@ -86,12 +86,13 @@ def _lengths(numbers: Numbers) -> Lines:
 
 
 def _tokens(numbers: Numbers) -> Lines:
-    if numbers.tokens is None or numbers.over_448_tokens_share is None:
+    if numbers.tokens is None or numbers.over_max_tokens_share is None:
         return
-    unit = "character" if all(is_unspaced(group.name) for group in numbers.languages) else "word"
+    spoken, tasks = ({group.name for group in groups} for groups in (numbers.languages, numbers.tasks))
+    unit = "character" if spoken <= UNSPACED_LANGUAGES and "translate" not in tasks else "word"
     yield f"tokens a row: {SPREAD}", spread(numbers.tokens, 0)
     yield f"tokens a {unit}", "–" if numbers.tokens_a_word is None else f"{numbers.tokens_a_word:.2f}"
-    yield "over 448 tokens, of the rows", share(numbers.over_448_tokens_share)
+    yield f"over {numbers.max_tokens} tokens with times, of all rows", share(numbers.over_max_tokens_share)
 
 
 def _sound(numbers: Numbers) -> Lines:

@@ -8,21 +8,22 @@ numbers.as_json()               # what `inspect --json` prints of a set
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whispertune.data.segments import Problem
+from whispertune.data.segments import Joined, Problem, Recording
 from whispertune.data.table import SegmentTable
+from whispertune.data.texts import written_languages
 from whispertune.drawing.charts import Quantiles
-from whispertune.inspect.survey import Survey, Word
-from whispertune.languages import is_unspaced
+from whispertune.inspect.survey import LABEL_TOKENS, Survey, Word
+from whispertune.languages import UNSPACED_LANGUAGES
 
-MAX_TOKENS = 448  # that Whisper's decoder takes, prefix and previous text among them
 OVERLONG = "longer than 30 s"  # the reason that sources and cleaning give
+WORDY = "too many tokens"  # the reason that training gives
 SHORTEST_S = 0.001  # no row is divided by less
 
 
@@ -54,7 +55,8 @@ class Numbers:
     worst_words: tuple[Word, ...]  # that take the most tokens
     sample_rates_hz: Mapping[int, float]  # share of recordings
     over_30_s_share: float  # of all rows, dropped ones among them
-    over_448_tokens_share: float | None  # None, as all about tokens, where no tokenizer was given
+    over_max_tokens_share: float | None  # of all rows; None, as all about tokens, where no tokenizer was given
+    max_tokens: int  # that a window takes: of a text, its times and its end
     windows: int  # of 30 s that the rows pack into, an epoch
     windows_full_share: float  # of their time
     windows_counted_share: float  # of the pieces, that were packed to tell
@@ -72,13 +74,13 @@ class Numbers:
 def count(survey: Survey) -> Numbers:
     """The numbers of a survey."""
     table, data, measures, tokens = survey.table, survey.data, survey.measures, survey.tokens
-    durations_s = table.durations_s
+    durations_s, all_rows = table.durations_s, len(table) + len(data.problems)
     looked_at = sum(survey.rates_hz.values())
     return Numbers(
         name=survey.name,
         rows=len(table),
         hours=round(table.seconds / 3600, 4),
-        recordings=len({table.recordings[row] for row in range(len(table))}),
+        recordings=len({_whole(table.recordings[row]) for row in range(len(table))}),
         speakers=_groups(table.speakers.to_pylist(), durations_s),
         rows_without_speaker=table.speakers.null_count,
         languages=_groups(table.languages.to_pylist(), durations_s),
@@ -89,8 +91,9 @@ def count(survey: Survey) -> Numbers:
         tokens_a_word=_tokens_a_word(table, tokens),
         worst_words=survey.worst_words,
         sample_rates_hz={rate: round(rows / looked_at, 4) for rate, rows in survey.rates_hz.items()},
-        over_30_s_share=_share(data.counts()[OVERLONG], len(table) + len(data.problems)),
-        over_448_tokens_share=None if tokens is None else _share(int((tokens > MAX_TOKENS).sum()), len(table)),
+        over_30_s_share=_share(data.counts()[OVERLONG], all_rows),
+        over_max_tokens_share=None if tokens is None else _share(_wordy(survey, tokens), all_rows),
+        max_tokens=survey.max_tokens,
         windows=survey.packing.windows,
         windows_full_share=round(survey.packing.full_share, 4),
         windows_counted_share=round(survey.packing.counted_share, 4),
@@ -110,6 +113,18 @@ def reasons(problems: Iterable[Problem]) -> tuple[Group, ...]:
         rows[problem.kind] += 1
         seconds[problem.kind] = seconds.get(problem.kind, 0.0) + (problem.seconds or 0.0)
     return tuple(Group(kind, number, round(seconds[kind] / 3600, 4)) for kind, number in rows.most_common())
+
+
+def _whole(recording: Recording) -> Hashable:
+    """What rows of one recording share: those of a prepared dataset have it in several pieces of one name."""
+    if not isinstance(recording, Joined):
+        return recording
+    return recording.parts[0].audio.container.parent, recording.name
+
+
+def _wordy(survey: Survey, tokens: NDArray[np.int32]) -> int:
+    """Rows whose text no window takes, dropped or, where nothing is learned from them, not."""
+    return survey.data.counts()[WORDY] + int((tokens + LABEL_TOKENS > survey.max_tokens).sum())
 
 
 def _share(part: int, whole: int) -> float:
@@ -140,6 +155,6 @@ def _tokens_a_word(table: SegmentTable, tokens: NDArray[np.int32] | None) -> flo
     if tokens is None or not len(table):
         return None
     units = 0
-    for text, language in zip(table.texts.to_pylist(), table.languages.to_pylist(), strict=True):
-        units += len("".join(text.split())) if is_unspaced(language) else len(text.split())
+    for text, language in zip(table.texts.to_pylist(), written_languages(table), strict=True):
+        units += len("".join(text.split())) if language in UNSPACED_LANGUAGES else len(text.split())
     return round(float(tokens.sum()) / max(1, units), 3)

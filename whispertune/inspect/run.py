@@ -32,6 +32,7 @@ from whispertune.inspect.sets import (
     packed_step,
     read_set,
     recipe_of,
+    unheard,
     unknown_languages,
     with_sources,
 )
@@ -154,15 +155,17 @@ class _Work:
 
     def survey(self, name: str, tokenizer: Tokenizer | None, reader: AudioReader) -> Survey:
         rules = CleanRules(**self.recipe.clean.model_dump())
-        language = tokenizer.language if tokenizer else None
-        data = read_set(name, self.recipe, rules, reader, language=language, watch=self.tell.working)
+        vocabulary, language = (tokenizer.vocabulary, tokenizer.language) if tokenizer else (None, None)
+        data = read_set(
+            name, self.recipe, rules, reader, language=language, vocabulary=vocabulary, watch=self.tell.working
+        )
         found = survey(
             self.called(name),
             data,
             rules,
             reader,
             packed_step(self.recipe),
-            tokenizer.vocabulary if tokenizer else None,
+            vocabulary,
             listen=not self.options.quick,
             watch=self.tell.working,
         )
@@ -175,6 +178,7 @@ class _Work:
         for found in surveys.values() if tokenizer else ():
             unknown = unknown_languages(found.table, tokenizer.vocabulary) if tokenizer else []
             notes += [note for note in unknown if note not in notes]
+        notes += unheard(surveys, self.recipe.clean.audio)
         return notes + leaks(surveys, self.recipe.clean.leakage)
 
     def rank(self, table: SegmentTable, reader: AudioReader) -> Suspects:

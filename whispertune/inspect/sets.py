@@ -13,19 +13,23 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from whispertune.data.audio import AudioReader
 from whispertune.data.clean import CleanRules, clean
 from whispertune.data.leakage import check_apart
 from whispertune.data.segments import Problem, Segment, SourceData, SourceSpec
 from whispertune.data.sources import open_stream
 from whispertune.data.table import SegmentTable, as_table, prefixed
+from whispertune.data.texts import rows_of
 from whispertune.errors import DataError, InputError, RecipeError
 from whispertune.inspect.survey import PackedStep, Survey, Watch, read_cleaned, unwatched
 from whispertune.recipe import Recipe, SourceTable
 from whispertune.recipe_file import load_recipe, parse_recipe
 from whispertune.sources_of import label, source_spec
-from whispertune.train.feeding.splits import joined
-from whispertune.windows.pack import Limits
+from whispertune.train.feeding.splits import LISTEN_HOURS, TokenCounter, joined
+from whispertune.train.feeding.supply import too_many_tokens
+from whispertune.windows.pack import Limits, fits
 from whispertune.windows.tokens import Vocabulary
 
 SPLITS = ("train", "dev", "test")
@@ -101,11 +105,13 @@ def read_set(
     reader: AudioReader,
     *,
     language: str | None = None,
+    vocabulary: Vocabulary | None = None,
     watch: Watch = unwatched,
 ) -> SourceData:
     """The rows of all sources of a split that can be used, as training would read them.
 
-    `language` is for rows where neither they nor the recipe say it.
+    `language` is for rows where neither they nor the recipe say it. Of train, rows whose text no window takes are
+    problems too where a `vocabulary` is there to tell.
     """
     tables: tuple[SourceTable, ...] = getattr(recipe.data, name)
     found = []
@@ -122,6 +128,8 @@ def read_set(
             data = _read_head(spec, rules, reader, source=label(table))
         else:
             data = read_cleaned(spec, rules, reader, source=label(table))
+        if vocabulary and name == "train":
+            data = _without_wordy(data, packed_step(recipe).limits, vocabulary, source=label(table))
         segments = as_table(data.segments)
         found.append(replace(data, segments=prefixed(segments, f"{index}/") if len(tables) > 1 else segments))
     watch(f"reading {name}", len(tables), len(tables))
@@ -139,8 +147,22 @@ def _read_head(spec: SourceSpec, rules: CleanRules, reader: AudioReader, *, sour
     head = list(islice(rows, min(STREAMED_ROWS, spec.limit_rows or STREAMED_ROWS)))
     segments = SegmentTable.of(row for row in head if isinstance(row, Segment))
     problems = tuple(replace(row, source=source) for row in head if isinstance(row, Problem))
-    note = f"{source} is streamed: these are the first {len(head):,} of its rows"
+    note = f"{source} is streamed: these are the first {len(head):,} of its rows, none of which training listens to"
     return clean(SourceData(segments, problems, (note,)), rules, source=source)
+
+
+def _without_wordy(data: SourceData, limits: Limits, vocabulary: Vocabulary, *, source: str) -> SourceData:
+    """Rows that no window takes become problems, as training has them."""
+    table, count_tokens = as_table(data.segments), TokenCounter(vocabulary)
+    keep = fits(table, limits, count_tokens)
+    if keep.all():
+        return data
+    wordy = table.take(np.flatnonzero(~keep))
+    problems = (
+        replace(too_many_tokens(segment, int(count), limits), source=source)
+        for segment, count in zip(wordy, count_tokens(wordy), strict=True)
+    )
+    return replace(data, segments=table.where(keep), problems=(*data.problems, *problems))
 
 
 def with_sources(problems: Sequence[Problem], tables: Sequence[SourceTable]) -> tuple[Problem, ...]:
@@ -166,6 +188,20 @@ def leaks(surveys: Mapping[str, Survey], policy: str) -> list[str]:
         except DataError as error:
             notes.append(f"{error.what}\n{_OUTCOMES[policy]}")
     return notes
+
+
+def unheard(surveys: Mapping[str, Survey], audio: str) -> list[str]:
+    """A note where training would not listen to what was listened to here; `audio` is the recipe's clean.audio."""
+    by_ear = [problem for each in surveys.values() for problem in each.by_ear]
+    seconds = sum(each.table.seconds for each in surveys.values()) + sum(each.seconds or 0.0 for each in by_ear)
+    long = audio == "auto" and seconds / 3600 > LISTEN_HOURS
+    if all(each.measures is None for each in surveys.values()) or not (long or audio == "never"):
+        return []
+    why = f"over {LISTEN_HOURS:g} h, and clean.audio is auto" if long else "clean.audio is never"
+    return [
+        f"training would not listen ({why}), as was done here: what was dropped here by ear "
+        f"({rows_of(len(by_ear))}) would stay, and what two splits share by their audio alone would not be seen"
+    ]
 
 
 def unknown_languages(table: SegmentTable, vocabulary: Vocabulary) -> list[str]:

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from whispertune.data.audio import AudioInfo, AudioReader
 from whispertune.data.clean import CleanRules, clean
 from whispertune.data.listen import MeasureTable, hear
-from whispertune.data.segments import Recording, SourceData, SourceSpec
+from whispertune.data.segments import Problem, Recording, SourceData, SourceSpec
 from whispertune.data.sources import open_source
 from whispertune.data.table import SegmentTable, as_table
-from whispertune.languages import is_unspaced
+from whispertune.data.texts import written_languages
+from whispertune.languages import UNSPACED_LANGUAGES
 from whispertune.train.feeding.plan import JOIN_BLOCK
 from whispertune.windows.pack import SLACK_S, WINDOW_S, Cutter, Limits, Piece, join
 from whispertune.windows.tokens import Vocabulary
@@ -75,10 +76,12 @@ class Survey:
 
     name: str
     data: SourceData  # its segments are a SegmentTable
+    by_ear: tuple[Problem, ...]  # of the data's problems, those that only listening told
     rates_hz: Mapping[int, int]  # sample rate -> recordings that have it, of those looked at
     measures: MeasureTable | None  # None where nobody listened
     tokens: NDArray[np.int32] | None  # of each text; None without a tokenizer
     worst_words: tuple[Word, ...]  # that take the most tokens
+    max_tokens: int  # that a window takes
     packing: Packing
 
     @property
@@ -106,19 +109,20 @@ def survey(
 ) -> Survey:
     """Look at everything in a cleaned set."""
     table, measures = as_table(data.segments), None
+    by_ear: tuple[Problem, ...] = ()
     if listen and len(table):
-        progress = _part(watch, f"listening to {name}")
-        heard = hear(table, rules, reader, source=name, progress=progress)
-        table, measures = as_table(heard.data.segments), heard.measures
-        data = replace(data, problems=(*data.problems, *heard.data.problems))
+        heard = hear(table, rules, reader, progress=_part(watch, f"listening to {name}"))
+        table, measures, by_ear = as_table(heard.data.segments), heard.measures, heard.data.problems
     tokens = _count_tokens(table, vocabulary, _part(watch, f"tokenizing {name}")) if vocabulary else None
     return Survey(
         name=name,
-        data=replace(data, segments=table),
+        data=replace(data, segments=table, problems=(*data.problems, *by_ear)),
+        by_ear=by_ear,
         rates_hz=_sample_rates(table, reader, _part(watch, f"looking into files of {name}")),
         measures=measures,
         tokens=tokens,
         worst_words=_worst_words(table, vocabulary) if vocabulary else (),
+        max_tokens=step.limits.max_tokens,
         packing=_pack(table, tokens, step),
     )
 
@@ -130,10 +134,10 @@ def _part(watch: Watch, what: str) -> Callable[[int, int], None]:
 def _count_tokens(
     table: SegmentTable, vocabulary: Vocabulary, progress: Callable[[int, int], None]
 ) -> NDArray[np.int32]:
-    counts = np.zeros(len(table), dtype=np.int32)
+    counts, languages = np.zeros(len(table), dtype=np.int32), written_languages(table)
     for first in range(0, len(table), TOKENIZED_ROWS):
         rows = slice(first, first + TOKENIZED_ROWS)
-        counts[rows] = vocabulary.count(table.texts[rows].to_pylist(), table.languages[rows].to_pylist())
+        counts[rows] = vocabulary.count(table.texts[rows].to_pylist(), languages[rows])
         progress(min(rows.stop, len(table)), len(table))
     return counts
 
@@ -141,8 +145,8 @@ def _count_tokens(
 def _worst_words(table: SegmentTable, vocabulary: Vocabulary) -> tuple[Word, ...]:
     """Of the different words, those that take the most tokens; nothing where words are not written apart."""
     times: Counter[tuple[str, str]] = Counter()
-    for text, language in zip(table.texts.to_pylist(), table.languages.to_pylist(), strict=True):
-        if not is_unspaced(language):
+    for text, language in zip(table.texts.to_pylist(), written_languages(table), strict=True):
+        if language not in UNSPACED_LANGUAGES:
             times.update((word, language) for word in text.split())
     words, languages = [word for word, _ in times], [language for _, language in times]
     tokens = vocabulary.count(words, languages) if words else []

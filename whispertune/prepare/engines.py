@@ -66,7 +66,8 @@ ENGINES: dict[str, Engine] = {"local": run_local, "ray": run_ray}
 
 def _on_ray(ray: Any, work: Path, shards: Sequence[int], tell: Tell) -> None:
     remote = ray.remote(num_cpus=1, max_retries=2)(_write_remotely)
-    running = {remote.remote(str(work), number): number for number in shards}
+    place = str(work.absolute())  # a node runs in a folder of its own
+    running = {remote.remote(place, number): number for number in shards}
     try:
         while running:
             ready, _ = ray.wait(list(running), num_returns=1)

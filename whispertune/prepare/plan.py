@@ -168,6 +168,7 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> 
     changed = [*_changes(before["recipe"], now["recipe"]), *_changes(before["sources"], now["sources"])]
     if not changed:
         return
+    changed.sort(key=len)  # digests, which say the least, come last
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     raise DataError(
         f"holds a dataset of another recipe or of other data: {'; '.join(changed[:3])}{more}",

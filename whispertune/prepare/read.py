@@ -7,11 +7,15 @@ read.tables["train"], read.problems["train"], read.streams
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.clean import CleanRules, clean
@@ -21,7 +25,7 @@ from whispertune.data.sources import open_source, open_stream
 from whispertune.data.sources.dataset import SPLITS
 from whispertune.data.table import Files, SegmentTable, as_table, prefixed
 from whispertune.errors import RecipeError
-from whispertune.prepare.rows import NamedTable
+from whispertune.prepare.rows import NamedTable, recording_name
 from whispertune.recipe import Recipe, SourceTable, place_of
 from whispertune.sources_of import label, source_spec
 
@@ -36,6 +40,8 @@ class Held:
     hours: float
     texts: str  # sha256 of texts and times
     audio: str  # sha256 of the names, sizes and times of change of the audio files
+    speakers: str = ""  # sha256 of that of each row
+    recordings: str = ""  # sha256 of the name of that of each row, as the dataset has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,7 @@ def _read(
     called = split.labels[table.source]
     data = open_source(spec, reader)
     segments = as_table(data.segments)
-    split.sources.append(ReadSource(spec.origin, held(segments)))
+    split.sources.append(ReadSource(spec.origin, held(segments, root_of(table))))
     cleaned = clean(replace(data, segments=prefixed(segments, prefix) if prefix else segments), rules, source="")
     split.tables.append(NamedTable(as_table(cleaned.segments), called, root_of(table)))
     split.problems += [_hidden(problem, table, called) for problem in cleaned.problems]
@@ -135,10 +141,11 @@ def _keep_apart(found: dict[str, _Split], policy: str) -> tuple[str, ...]:
     joined = {name: SegmentTable.join([each.segments for each in split.tables]) for name, split in found.items()}
     apart = check_apart(joined, policy)
     for name, split in found.items():
-        split.problems += apart.problems[name]
-        first = 0
+        problems, first = iter(apart.problems[name]), 0
         for at, named in enumerate(split.tables):
             kept = apart.kept[name][first : first + len(named.segments)]
+            gone = islice(problems, int(np.count_nonzero(~kept)))
+            split.problems += [replace(problem, source=named.source) for problem in gone]
             split.tables[at] = replace(named, segments=named.segments.where(kept))
             first += len(kept)
     return apart.notes
@@ -169,8 +176,8 @@ def root_of(table: SourceTable) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def held(table: SegmentTable) -> Held:
-    """What a table holds, and its audio files by name, size and time of change."""
+def held(table: SegmentTable, root: Path) -> Held:
+    """What a table holds, and its audio files by name, size and time of change; recordings are named from `root`."""
     digest = hashlib.sha256()
     for path, is_own in _files(table):
         try:
@@ -180,7 +187,31 @@ def held(table: SegmentTable) -> Held:
         except OSError:
             facts = "not there"
         digest.update(f"{os.path.basename(path)} {facts}\n".encode("utf-8", "surrogateescape"))
-    return Held(len(table), round(table.seconds / 3600, 6), table.fingerprint(), digest.hexdigest())
+    return Held(
+        rows=len(table),
+        hours=round(table.seconds / 3600, 6),
+        texts=_digest([table.fingerprint(), *table.lead_s.tolist()]),
+        audio=digest.hexdigest(),
+        speakers=_digest(table.speakers.to_pylist()),
+        recordings=_digest(_names(table, root)),
+    )
+
+
+def _digest(values: Iterable[object]) -> str:
+    return hashlib.sha256(json.dumps(list(values)).encode()).hexdigest()
+
+
+def _names(table: SegmentTable, root: Path) -> Iterator[str]:
+    """What the dataset calls the recording of each row."""
+    files: dict[Path, str] = {}  # many rows, few files
+    for row in range(len(table)):
+        recording = table.recordings[row]
+        if not isinstance(recording, Path):
+            yield recording_name(recording, root)
+            continue
+        if recording not in files:
+            files[recording] = recording_name(recording, root)
+        yield files[recording]
 
 
 def _files(table: SegmentTable) -> list[tuple[str, bool]]:
