@@ -34,6 +34,7 @@ from whispertune.train.run import Run
 RECIPE = Path(__file__).with_name("recipe.toml")
 SHOWN_CUES = 10
 DEPLOYED = "deployed"
+MARK = "made-by-make-demo"  # a file in a folder of the demo's: what else is in there is written anew each time
 
 
 def main(folder: Path) -> int:
@@ -42,12 +43,13 @@ def main(folder: Path) -> int:
     console = Console(highlight=False)
     start = time.perf_counter()
     data, run = folder / "data", Run(folder / "run")
-    if folder.exists():
-        if not (data / TERMS).exists():
-            fix = "move it away, or give another: python -m demo FOLDER"
-            raise InputError("this folder is not the demo's", where=str(folder), fix=fix)
-        for made in (run.folder, folder / DEPLOYED):
-            shutil.rmtree(made, ignore_errors=True)
+    if folder.exists() and not (folder / MARK).exists():
+        fix = "move it away, or give another: python -m demo FOLDER"
+        raise InputError("this folder is not the demo's", where=str(folder), fix=fix)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
+    for made in (run.folder, folder / DEPLOYED):
+        shutil.rmtree(made, ignore_errors=True)
     console.rule("1  a vocabulary, read out")
     synthesise(data)
     recipe = load_recipe(RECIPE, [f"data.train.0.source={data / 'train.mp3'}", f"data.dev.0.source={data / 'dev.mp3'}"])
@@ -132,6 +134,9 @@ def _captions(console: Console, recording: Path, recipe: Recipe, run: Run) -> No
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 2 or any(each.startswith("-") for each in sys.argv[1:]):
+        print(__doc__)
+        sys.exit(0 if sys.argv[1] in ("-h", "--help") else 2)
     try:
         sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo-run")))
     except WhispertuneError as error:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -150,9 +153,26 @@ def test_a_demo_that_stopped_in_its_first_seconds_runs_again(tmp_path: Path) -> 
 
 def test_a_folder_that_is_not_the_demos_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "terms.txt").write_text("mine")
     with pytest.raises(InputError, match=r"is not the demo's[\s\S]*python -m demo FOLDER"):
         main(tmp_path)
     assert (tmp_path / "run").is_dir()
+    assert (tmp_path / "data" / "terms.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("argument", "code"), [("--help", 0), ("-x", 2)])
+def test_options_make_no_folder(argument: str, code: int, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "demo", argument],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "python -m demo [folder]" in done.stdout) == (code, True)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.usefixtures("voiceless")

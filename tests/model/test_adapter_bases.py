@@ -175,3 +175,22 @@ def test_an_adapter_of_the_hub_that_names_itself(hub: Hub, tmp_path: Path) -> No
     hub.add_repo("me/lora", {path.name: path.read_bytes() for path in adapter.iterdir()}, kind="models")
     with pytest.raises(ModelError, match=r"its own base(.|\n)*instead of me/lora"):
         find_model("me/lora")
+
+
+def test_an_adapter_of_the_hub_beside_a_whole_model(hub: Hub, tiny: ModelFolder, tmp_path: Path) -> None:
+    files = {
+        path.name: path.read_bytes() for path in (*tiny.path.iterdir(), *lora(tmp_path / "a", "me/base").iterdir())
+    }
+    hub.add_repo("me/both", files, kind="models")
+    with pytest.raises(ModelError, match=r"a whole model .* and an adapter"):
+        find_model("me/both")
+
+
+def test_a_projection_of_its_own_is_refused(tiny: ModelFolder, tmp_path: Path) -> None:
+    """It is tied to the embeddings, and would be lost."""
+    adapter = lora(tmp_path / "adapter", str(tiny.path))
+    arrays = load_file(adapter / WEIGHTS)
+    arrays[f"{PREFIX}proj_out.weight"] = np.ones((tiny.shape.vocabulary, 16), np.float32)
+    save_file(arrays, adapter / WEIGHTS)
+    with pytest.raises(ModelError, match=r"proj_out.weight .* is nothing that this model has"):
+        find_model(str(adapter))

@@ -30,7 +30,7 @@ from whispertune.model.formats.adapter import (
     write_adapter,
 )
 from whispertune.model.formats.contents import Contents
-from whispertune.model.load import ModelFolder
+from whispertune.model.load import ModelFolder, find_model
 from whispertune.model.merge import put
 from whispertune.model.parameters import Choice, merged_state, prepare
 
@@ -262,10 +262,16 @@ def test_an_adapter_that_names_no_base(tiny: ModelFolder, tmp_path: Path) -> Non
         base_name(tmp_path)
 
 
-def test_a_folder_with_a_whole_model_is_no_adapter(tiny: ModelFolder, tmp_path: Path) -> None:
+def test_of_a_folder_with_a_whole_model_and_an_adapter_neither_is_taken(tiny: ModelFolder, tmp_path: Path) -> None:
+    """transformers would put the adapter on the model, also where it is merged into it."""
     made_by_peft(tiny, tmp_path)
-    shutil.copyfile(tiny.path / "model.safetensors", tmp_path / "model.safetensors")
-    assert not is_adapter(tmp_path)
+    assert is_adapter(tmp_path)
+    for file in ("config.json", "model.safetensors"):
+        shutil.copyfile(tiny.path / file, tmp_path / file)
+    with pytest.raises(
+        ModelError, match=r"whole model \(model.safetensors\) and an adapter(.|\n)*folders of their own"
+    ):
+        find_model(str(tmp_path))
     assert not is_adapter(tiny.path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,16 @@ from tests.finished_run import finished_run, of_texts
 from tests.hub_server import Hub
 from whispertune.data.segments import Segment
 from whispertune.errors import InputError
+from whispertune.evaluation.evaluate import Hypothesis, evaluation_of
 from whispertune.model.generation import write_generation
 from whispertune.model.load import ModelFolder
 from whispertune.publish.card import card
+from whispertune.publish.card_results import results
 from whispertune.publish.exported import Exported, Verified, parse_formats
 from whispertune.publish.facts import Origin, read_facts
 from whispertune.publish.failures import known_failures
 from whispertune.publish.hub import check_card
+from whispertune.publish.metadata import metadata
 from whispertune.recipe_file import load_recipe, save_recipe
 from whispertune.train.run import Run
 
@@ -247,3 +251,52 @@ def test_formats_by_name_and_quantization() -> None:
     for written, what in (("mp3", "unknown format"), ("ct2:int3", "not written in 'int3'"), ("ct2,ct2", "twice")):
         with pytest.raises(InputError, match=what):
             parse_formats(written)
+
+
+def test_a_task_that_a_source_names(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
+    """The recipe leaves it open; the model was told what all rows of train have."""
+    run = finished_run(tmp_path / "run", tiny.path, noises)
+    write_generation(run.model, tiny.generation.speaking("sv", "translate"), tiny.vocabulary)
+    written = card_of(run)
+    assert "to translate it" in written
+    assert section(written, "Use").count('task="translate"') == len(EXPORTS)
+
+
+def test_the_rows_that_report_say_which_rate_leads(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
+    """Whatever the first language of train is."""
+    for train, dev, rate in (("ja", "sv", "WER"), ("sv", "ja", "CER")):
+        run = finished_run(tmp_path / dev, tiny.path, noises, language=dev)
+        recipe = load_recipe(run.resolved_recipe)
+        spoken = (recipe.data.train[0].model_copy(update={"language": train}),)
+        data = recipe.data.model_copy(update={"train": spoken})
+        save_recipe(recipe.model_copy(update={"data": data}), run.resolved_recipe)
+        written = card_of(run)
+        assert f"raw {rate} " in written
+        assert ("CER is the figure to read" in written) is (rate == "CER")
+
+
+def test_who_speaks_counts_for_the_verdict(run: Run) -> None:
+    """What changed with one of twelve speakers is no better system."""
+    rows = [
+        Segment(f"{n}", Path(f"{n}.wav"), 0.0, 2.0, "one two three four five six", "en", speaker=f"s{n % 12}")
+        for n in range(240)
+    ]
+    right = [Hypothesis(each, each.text) for each in rows]
+    wrong = [Hypothesis(each, "no" if each.speaker == "s0" else each.text) for each in rows]
+    base, tuned = (evaluation_of(each, [], 1.0, "ctranslate2", "full") for each in (wrong, right))
+    facts = replace(read_facts(run), base=base, tuned=tuned)
+    assert "shows the tuned model to be better" in " ".join(results(facts))
+    assert "shows no difference" in " ".join(results(facts, rows))
+
+
+def test_an_adapter_belongs_to_the_model_that_the_recipe_names(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
+    """Which is no model of the hub, although that one began with one."""
+    first = finished_run(tmp_path / "first", tiny.path, noises)
+    facts = read_facts(finished_run(tmp_path / "run", tiny.path, noises, base=str(first.folder)))
+    heads = [
+        ModelCard(metadata(facts, [each], REPOSITORY, None)).data.to_dict() for each in ("adapter", "transformers")
+    ]
+    assert [(each.get("base_model"), each.get("base_model_relation")) for each in heads] == [
+        (None, None),
+        ("openai/whisper-base", "finetune"),
+    ]

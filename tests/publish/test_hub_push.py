@@ -213,3 +213,15 @@ def test_a_folder_at_the_root(before: bytes, place: Path, monkeypatch: pytest.Mo
     (place / "README.md").write_text(f"{CARD}in /data or so")
     with pytest.raises(InputError, match=r"README.md: it holds '/data'"):
         check(uploads_of(place), inside=place, repository=REPOSITORY)
+
+
+@pytest.mark.parametrize(
+    ("held", "told"), [("captions:anna_interviews", True), ("anna2", True), ("hannah, annas", False)]
+)
+def test_a_name_that_is_part_of_another(held: str, told: bool, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getpass, "getuser", lambda: "anna")
+    if not told:
+        check_recipe(held, where=place / RECIPE, repository="acme/whisper-sv")
+        return
+    with pytest.raises(InputError, match="it holds 'anna'"):
+        check_recipe(held, where=place / RECIPE, repository="acme/whisper-sv")

@@ -73,6 +73,7 @@ class Evaluation:
     segments: tuple[Segment, ...] = ()  # of the utterances; none where it was read from a file
     teacher_forced: TeacherForced | None = None  # where it was asked for
     normalizer: Normalizer | None = None  # of all rows, where one was named; else each has that of its language
+    leads: str | None = None  # as `leading` was where it was saved
 
     @property
     def normalizers(self) -> tuple[Normalizer, ...]:
@@ -82,7 +83,7 @@ class Evaluation:
     @property
     def leading(self) -> str:
         """The rate to read and to compare by, raw: "wer", or "cer" where most rows are written without spaces."""
-        return "cer" if characters_lead(self.segments) else "wer"
+        return self.leads or ("cer" if characters_lead(self.segments) else "wer")
 
     def as_json(self) -> dict[str, Any]:
         """The figures under the names that `--json` promises; rates in per cent."""
@@ -96,6 +97,7 @@ class Evaluation:
             "context": self.context,
             "split": self.split,
             "biased_by_selection": self.biased_by_selection,
+            "leading": self.leading,
             **asdict(self.scores),
             **intervals,
             **(asdict(self.teacher_forced) if self.teacher_forced else {}),

@@ -106,10 +106,10 @@ def _find(name: str, adapters: tuple[Path, ...]) -> ModelFolder:
 
 def _from_folder(path: Path, adapters: tuple[Path, ...]) -> Path:
     """The transformers folder of what lies in a folder, in whatever form."""
-    if is_ctranslate2(path):
-        return _converted(path)
     if adapter.is_adapter(path):
         return _from_adapter(path, adapters)
+    if is_ctranslate2(path):
+        return _converted(path)
     return path if (path / "config.json").exists() else _from_foreign(path)
 
 
@@ -161,6 +161,8 @@ def _whole_from_hub(name: str, adapters: tuple[Path, ...]) -> Path:
     path = from_hub(name)
     if not any(path.glob("*.safetensors")):
         path = from_hub(name, [*HUB_FILES, *OLD_WEIGHTS])
+    if adapter.is_adapter(path):
+        return _from_adapter(path, adapters)
     whole = any(path.glob("model*.safetensors")) or any(path.glob(OLD_WEIGHTS[0]))  # beside it CTranslate2's may lie
     return path if whole else _from_folder(path, adapters)
 

@@ -43,7 +43,7 @@ def card(
     """
     labels = {str(n): each.label for n, each in enumerate(_of(facts, facts.tuned.split))}
     sections = {
-        "Results": results(facts),
+        "Results": results(facts, rows),
         "What the base model could do": retention(facts.retention),
         "Known failures": known_failures(facts.tuned.utterances, rows, labels if len(labels) > 1 else {}),
         "Data": _data(facts),

@@ -5,9 +5,10 @@ lines = results(facts); retention(facts.retention); exports_table(exports)      
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from whispertune.data.segments import Segment
 from whispertune.evaluation.evaluate import Evaluation
 from whispertune.evaluation.retention import NAMES, SetChange, SetFigures
 from whispertune.publish.exported import Exported
@@ -39,17 +40,17 @@ RATES: Final[tuple[tuple[str, Callable[[Evaluation], str]], ...]] = (
 )
 
 
-def results(facts: RunFacts) -> list[str]:
-    """Rates with their intervals, base beside tuned, and what one must know to read them."""
+def results(facts: RunFacts, rows: Sequence[Segment] = ()) -> list[str]:
+    """Rates with their intervals, base beside tuned, and what one must know to read them; `rows` say who speaks."""
     columns = {"base": facts.base, "tuned": facts.tuned}
     if facts.tuned_fit is not None and facts.tuned_fit.context != facts.tuned.context:
         columns["tuned, clips cut to what is spoken"] = facts.tuned_fit
     lines = [f"| | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     lines += [f"| {name} | {' | '.join(value(each) for each in columns.values())} |" for name, value in RATES]
-    return [*lines, "", *_notes(facts)]
+    return [*lines, "", *_notes(facts, {each.id: each.speaker for each in rows})]
 
 
-def _notes(facts: RunFacts) -> list[str]:
+def _notes(facts: RunFacts, speakers: Mapping[str, str | None]) -> list[str]:
     tuned, beams = facts.tuned, facts.recipe.evaluation.beams
     how = "greedily" if beams == 1 else f"with {beams} beams"
     notes = [
@@ -62,19 +63,24 @@ def _notes(facts: RunFacts) -> list[str]:
         notes.append("- **These rows also chose the checkpoint, so the tuned figures flatter it.**")
     if facts.by_characters:
         notes.append("- Words are not separated by spaces here: CER is the figure to read.")
-    if told := _paired(facts, by_characters=facts.by_characters):
+    if told := _paired(facts, speakers):
         notes.append(told)
     return notes
 
 
-def _paired(facts: RunFacts, *, by_characters: bool) -> str | None:
+def _paired(facts: RunFacts, speakers: Mapping[str, str | None]) -> str | None:
     """Whether the difference could be luck, on the rows that both decoded."""
     theirs = {each.id: each for each in facts.tuned.utterances}
     base = [each for each in facts.base.utterances if each.id in theirs]
     if not base:
         return None
-    found = compare(base, [theirs[each.id] for each in base], characters=by_characters)
-    name = "CER" if by_characters else "WER"
+    found = compare(
+        base,
+        [theirs[each.id] for each in base],
+        speakers=[speakers.get(each.id) for each in base],
+        characters=facts.by_characters,
+    )
+    name = "CER" if facts.by_characters else "WER"
     return (
         f"- {VERDICTS[found.verdict]}: {found.difference:+.1f} points of {name}, "
         f"{found.interval[0]:+.1f} to {found.interval[1]:+.1f}."

@@ -24,7 +24,6 @@ from whispertune.model.naming import OPENAI, hub_name, public_name
 from whispertune.publish.runtimes.heard import suppresses_blank
 from whispertune.recipe import Recipe, SourceTable, kind_and_location
 from whispertune.recipe_file import load_recipe
-from whispertune.score.normalize import leads_with_cer
 from whispertune.sources_of import label
 from whispertune.train.run import Run, read_lines
 
@@ -87,15 +86,12 @@ class RunFacts:
     epochs: float | None
     weights: str  # "live", or "average" of several
     suppress_blank: bool  # neither a space nor the end comes first in a text
-
-    @property
-    def task(self) -> str:
-        return self.recipe.task
+    task: str  # as the model was told, where train has one alone
 
     @property
     def by_characters(self) -> bool:
-        """Whether the character error rate is the figure to read: texts in the first language have no spaces."""
-        return self.task != "translate" and bool(self.languages) and leads_with_cer(self.languages[0])
+        """Whether the character error rate is the figure to read: most rows that report are written without spaces."""
+        return self.tuned.leading == "cer"
 
 
 def read_facts(run: Run) -> RunFacts:
@@ -130,6 +126,7 @@ def read_facts(run: Run) -> RunFacts:
         epochs=steps[-1].get("epoch") if steps else None,
         weights=str(result.get("best_weights") or "live"),
         suppress_blank=suppresses_blank(model.vocabulary, model.generation),
+        task=model.generation.task or recipe.task,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from whispertune.evaluation.evaluate import Evaluation
+from whispertune.model.naming import hub_name
 from whispertune.publish.exported import ROOT_FORMAT
 from whispertune.publish.facts import RunFacts
 from whispertune.publish.usage import ADAPTER_FORMAT
@@ -30,16 +31,16 @@ def metadata(facts: RunFacts, formats: Sequence[str], repository: str, licence: 
     from huggingface_hub import ModelCardData
 
     first = ROOT_FORMAT if ROOT_FORMAT in formats else formats[0]
-    relation = None
-    if facts.base_model.hub:
-        relation = "adapter" if set(formats) == {ADAPTER_FORMAT} else "finetune"
+    adapts = set(formats) == {ADAPTER_FORMAT}  # and then belongs to the very model that the recipe names
+    base = hub_name(facts.recipe.model) if adapts else facts.base_model.hub
+    relation = "adapter" if adapts else "finetune"
     data = ModelCardData(
         language=[HUB_LANGUAGES.get(each, each) for each in facts.languages] or None,
         license=licence,
         library_name=LIBRARIES.get(first),
         pipeline_tag=TASK,
-        base_model=facts.base_model.hub,
-        base_model_relation=relation,
+        base_model=base,
+        base_model_relation=relation if base else None,
         tags=[*TAGS, *(tag for each in formats for tag in FORMAT_TAGS.get(each, ()))],
         datasets=list(dict.fromkeys(each.dataset for each in facts.sources if each.dataset)) or None,
         metrics=["wer", "cer"],

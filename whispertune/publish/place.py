@@ -202,9 +202,10 @@ def _path(folder: str) -> str:
 def _named(name: str) -> re.Pattern[str]:
     """Where a text tells a name; a user called dev or train is told by home folders and addresses only."""
     word = re.escape(name)
-    if re.search(rf"(?<!\w){word}(?!\w)", _own_texts(), re.IGNORECASE):
+    among_signs = rf"(?<![^\W\d_]){word}(?![^\W\d_])"  # ann_interviews and ann2 are Ann's, annex is not
+    if re.search(among_signs, _own_texts(), re.IGNORECASE):
         return re.compile(rf"(?:(?:home|[Uu]sers)[/\\]|~){word}(?![\w-])|(?<![\w.-]){word}@|@{word}(?![\w.-])")
-    return re.compile(rf"(?<!\w){word}(?!\w)")
+    return re.compile(among_signs)
 
 
 @cache

@@ -35,6 +35,7 @@ KEPT: Final = "adapter.safetensors"  # in a run's model folder; under peft's nam
 WEIGHTS, PICKLED, CONFIG = "adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"
 WHOLE_WEIGHTS: Final = ("model*.safetensors", "pytorch_model*.bin", "model.bin")
 PREFIX: Final = "base_model.model."  # peft's, before the names of the model
+PROJECTION: Final = "proj_out.weight"  # tied to the embeddings; an adapter of its own would part the two
 
 # What the name of an adapter's array ends in -> its part of the sum; some versions write the last one, others not.
 PARTS: Final = {
@@ -127,9 +128,22 @@ class LowRank:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter and no weights of a whole model."""
-    whole = any(any(folder.glob(pattern)) for pattern in WHOLE_WEIGHTS)
-    return (folder / CONFIG).is_file() and not whole
+    """Whether a folder holds an adapter.
+
+    Raises:
+        ModelError: it holds the weights of a whole model too; transformers would put the adapter on them, also where
+            it is merged into them.
+    """
+    if not (folder / CONFIG).is_file():
+        return False
+    whole = next((path.name for pattern in WHOLE_WEIGHTS for path in folder.glob(pattern)), None)
+    if whole is not None:
+        raise ModelError(
+            f"it holds a whole model ({whole}) and an adapter ({CONFIG}): which is meant is not clear",
+            where=str(folder),
+            fix="keep them in folders of their own: the adapter_* files in one, all else in another",
+        )
+    return True
 
 
 def base_name(folder: Path) -> str:
@@ -158,7 +172,7 @@ def read_adapter(path: Path, base: Contents) -> Contents:
         ModelError: it is damaged, is of another model, or of a kind that is not merged here.
     """
     config = _read_config(path / CONFIG)
-    state = {name: array.astype(np.float32) for name, array in base.state.items()}
+    state = {name: array.astype(np.float32) for name, array in base.state.items() if name != PROJECTION}
     for name, value in _merged(_read_arrays(path), config, state, str(path)):
         if not np.isfinite(value).all():
             raise _damaged(f"{name} is not finite with the adapter in it", str(path))
