@@ -60,7 +60,14 @@ def test_what_is_not_asked_for_costs_nothing(tmp_path: Path) -> None:
         pass
     assert meter.footprint.told() == ""
     assert meter.footprint.as_json()["energy_kwh"] is None
-    assert not list(tmp_path.iterdir())
+
+
+def test_the_time_of_all_sessions_is_known_whatever_is_asked_for(tmp_path: Path) -> None:
+    with Meter(Tracking(), tmp_path, print, resumed=False):
+        time.sleep(0.2)
+    with Meter(Tracking(), tmp_path, print, resumed=True) as meter:
+        pass
+    assert meter.footprint.seconds > 0.2
 
 
 def test_a_country_that_nobody_knows(tmp_path: Path) -> None:

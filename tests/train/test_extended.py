@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.train.runs import Notes, Started, StopAfter, dev_recipe, last
-from whispertune.errors import Interrupted
+from whispertune.errors import InputError, Interrupted
 from whispertune.model.load import ModelFolder
+from whispertune.publish.facts import read_facts
 from whispertune.recipe import Recipe
 from whispertune.train.keeping.checkpoint import Progress
 from whispertune.train.learning.schedule import Extent
@@ -96,3 +97,16 @@ def test_values_of_another_metric_have_no_part_in_the_average_of_the_best(
     told = Notes()
     fine_tune(recipe_of(4, best=best, **how), run, resume=True, allow_changes=True, reporter=told)
     assert sum("average weights" in each for each in told.evaluations) == averages
+
+
+def test_a_run_that_goes_on_has_not_ended(recipe_of: Any, tmp_path: Path) -> None:
+    """Its model is another than that of its figures, until it ends again."""
+    run = Run(tmp_path / "run")
+    fine_tune(recipe_of(2), run)
+    with pytest.raises(Interrupted):
+        fine_tune(recipe_of(6), run, resume=True, allow_changes=True, reporter=StopAfter(4))
+    assert not run.result.exists()
+    assert run.read_evaluation("base") is not None
+    assert run.read_evaluation("tuned") is None
+    with pytest.raises(InputError, match="not finished"):
+        read_facts(run)

@@ -260,12 +260,12 @@ def test_another_recipe_or_other_data_are_refused_with_the_difference_unless_all
     assert "--allow-changes" in refused.value.fix
     changes = run.check_same(after, others, allow=True)
     for _ in range(2):  # as after a kill right behind
-        run.note_changes(after, others, changes, step=40)
+        run.note_changes(after, others, changes, step=40, counted=(counted := [{"split": "train", "rows": 3}]))
     mark = json.loads((run.folder / "run.json").read_text())
     (noted,) = mark["changes"]
     assert (noted["step"], noted["recipe_before"]) == (40, "resolved-40.toml")
     assert set(noted["changed"]) == {*said.split("; "), "train.micro_windows was None, is 2"}
-    assert mark["data_sha256"] == others
+    assert (mark["data_sha256"], mark["data"]) == (others, counted)
     assert run.check_same(after, others) == ()
 
 

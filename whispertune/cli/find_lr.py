@@ -30,29 +30,33 @@ def find_lr(
     [bold]whispertune find-lr my-run/recipe.toml train.method=lora --out lora.svg[/bold]
     """
     from whispertune.cli.screen import Screen, print_json
+    from whispertune.files import writing
     from whispertune.inspect.rates import draw_range_test
     from whispertune.recipe_file import load_recipe
     from whispertune.train.learning.find_lr import find_rate
 
     loaded = load_recipe(recipe, overrides or [])
     plot = out or Path(f"{loaded.name}-find-lr.svg")
-    _check_folder(plot.parent)  # before anything is trained
+    _check_place(plot)  # before anything is trained
     with Screen() as screen:
         found = find_rate(loaded, steps=steps, lowest=lowest, highest=highest, reporter=screen)
-    plot.write_text(draw_range_test(found), encoding="utf-8")
+    with writing(plot):
+        plot.write_text(draw_range_test(found), encoding="utf-8")
     if json:
         print_json({**found.as_json(), "plot": str(plot)})
         return
     _print(found, plot, recipe, overrides or [])
 
 
-def _check_folder(folder: Path) -> None:
+def _check_place(plot: Path) -> None:
     from whispertune.errors import InputError
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        plot.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"no folder for the plot ({error.strerror})", where=str(folder), fix="--out") from error
+        raise InputError(f"no folder for the plot ({error.strerror})", where=str(plot.parent), fix="--out") from error
+    if plot.is_dir():
+        raise InputError("is a folder", where=str(plot), fix=f"name a file: --out {plot / 'find-lr.svg'}")
 
 
 def _print(found: RangeTest, plot: Path, recipe: Path, overrides: Sequence[str]) -> None:

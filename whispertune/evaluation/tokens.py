@@ -369,7 +369,7 @@ def _answers(live: LiveModel, clips: Clips, labels: Sequence[Labels], precision:
         wanted = targets != IGNORE
         parts = (torch.split(each[wanted], CHUNK_TOKENS) for each in (hidden, targets))
         figures = torch.cat([_figures(model.proj_out(some), right) for some, right in zip(*parts, strict=True)], dim=1)
-    losses, entropies, confidences, correct = figures.double().cpu().numpy()
+    losses, entropies, confidences, correct = figures.cpu().double().numpy()
     return Answers(losses, entropies, confidences, correct > 0)
 
 

@@ -80,7 +80,7 @@ def fine_tune(
         trackers = Trackers(tracking.to, tracking.project, recipe.name, run.folder, tell.say, main=ranks.main)
         meter = Meter(tracking, run.folder, tell.say, resumed=resume, main=ranks.main)
         data = read_data(recipe, reader, ranks, tell)
-        splits, fingerprints = data.splits, data.splits.fingerprints()
+        splits = data.splits
         lock = stack.enter_context(ExitStack())  # of the main rank, as long as it writes
         changes = ranks.on_main(lambda: _begin(run, recipe, splits, lock, resume=resume, allow=allow_changes))
         stack.enter_context(meter)
@@ -101,7 +101,14 @@ def fine_tune(
         decoding = Alone() if ranks.sharded else ranks  # of shards the main rank alone has the whole model
         measured = ranks.on_main if ranks.sharded else ranks.together
         rows = Rows(
-            run, recipe.evaluation, reader, tell, stop, decoding, precision=ranks.precision, states=model.encoder_frozen
+            run,
+            recipe.evaluation,
+            reader,
+            tell,
+            stop,
+            decoding,
+            precision=settings.precision,
+            states=model.encoder_frozen,
         )
         dev = DevSet(recipe, run, splits, data.folder, rows, tell, dropped=dropped, retention=data.retention)
         base = measured(dev.base)
@@ -126,7 +133,7 @@ def fine_tune(
         progress = Progress(seconds_evaluating=dev.seconds_before)
         if resume:
             progress = state.restore() or progress
-            ranks.on_main(partial(_go_on, run, recipe, fingerprints, changes, progress))
+            ranks.on_main(partial(_go_on, run, recipe, splits, changes, progress))
             observer.replay(run.read_metrics())
             tell.say(f"resumed after {extent.told(progress.step, progress.speech_seconds)}")
         ranks.on_main(state.preflight)
@@ -249,10 +256,11 @@ def _begin(run: Run, recipe: Recipe, splits: Splits, lock: ExitStack, *, resume:
     return run.check_same(recipe, splits.fingerprints(), allow=allow)
 
 
-def _go_on(run: Run, recipe: Recipe, fingerprints: dict[str, str], changes: Sequence[str], progress: Progress) -> None:
+def _go_on(run: Run, recipe: Recipe, splits: Splits, changes: Sequence[str], progress: Progress) -> None:
     """Drop what will be written again, and write down what changed."""
+    run.reopen()
     run.rewind_metrics(progress.step, progress.evaluated_step)
-    run.note_changes(recipe, fingerprints, changes, progress.step)
+    run.note_changes(recipe, splits.fingerprints(), changes, progress.step, source_counts(splits, recipe))
 
 
 def _end(run: Run, result: TrainingResult, saver: Saver) -> None:

@@ -166,7 +166,20 @@ class Run:
             (self.folder / "evaluations" / "base.json").unlink(missing_ok=True)
         return (*map(str, changes), *data)
 
-    def note_changes(self, recipe: Recipe, fingerprints: dict[str, str], changes: Sequence[str], step: int) -> None:
+    def reopen(self) -> None:
+        """Remove what a run that had ended says of its model: it goes on, and soon has another."""
+        ended = (f"evaluations/{name}" for name in ("tuned.json", "tuned_fit.json", "retention.json"))
+        for path in (self.result, *(self.folder / name for name in ended)):
+            path.unlink(missing_ok=True)
+
+    def note_changes(
+        self,
+        recipe: Recipe,
+        fingerprints: dict[str, str],
+        changes: Sequence[str],
+        step: int,
+        counted: Sequence[dict[str, Any]] = (),
+    ) -> None:
         """Write down what changed after `step`: in run.json; the recipe so far stays as resolved-<step>.toml."""
         if not changes:
             return
@@ -177,7 +190,7 @@ class Run:
         entry = {"step": step, "changed": list(changes), "recipe_before": kept.name}
         if mark.get("changes", [])[-1:] != [entry]:  # else it was noted by a run that was killed right here
             mark["changes"] = [*mark.get("changes", []), entry]
-        write_json(self.folder / RUN_MARK, mark | {"data_sha256": fingerprints})
+        write_json(self.folder / RUN_MARK, mark | {"data_sha256": fingerprints, "data": list(counted)})
         self._save_recipe(recipe)  # last: where it is the new one, all is written down
 
     def recover(self) -> None:
@@ -254,6 +267,7 @@ class Run:
             context=content.get("context", "full"),
             biased_by_selection=content["biased_by_selection"],
             teacher_forced=TeacherForced.read(content),
+            leads=content.get("leading"),
         )
 
     def save_evaluation(self, name: str, evaluation: Evaluation) -> None:

@@ -30,7 +30,7 @@ from whispertune.train.feeding.mixture import count_windows, make_plan
 from whispertune.train.feeding.plan import Plan
 from whispertune.train.feeding.splits import SPLITS, Splits, TokenCounter, load_splits
 from whispertune.train.learning.allocator import keep_freed_memory
-from whispertune.train.learning.micro import CPU_WINDOWS, CudaMemory, MicroBatch, find_seconds, full_batch
+from whispertune.train.learning.micro import CPU_WINDOWS, CudaMemory, MicroBatch, find_seconds, full_batch, lend_memory
 from whispertune.train.learning.optimizers import make_optimizer
 from whispertune.train.learning.schedule import Extent, default_learning_rate
 from whispertune.train.measuring.retention import load_retention
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 MOMENTS_BYTES = 8  # of AdamW, a trained weight
+AVERAGE_BYTES = 4  # of a moving average, likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +157,18 @@ def describe(recipe: Recipe, data: Data, model: Model, extent: Extent) -> list[s
     return [*notes, *problems, told_at_the_start(splits, windows, extent), model.parameters.told]
 
 
-def open_cache(recipe: Recipe, data: Data, model: Model, plan: Plan, ranks: Ranks, say: Say) -> StateCache:
-    """Where the frozen encoder's states are kept; how much that takes is said."""
+def open_cache(recipe: Recipe, data: Data, model: Model, plan: Plan, ranks: Ranks, say: Say) -> StateCache | None:
+    """Where the frozen encoder's states are kept; how much that takes is said. None where that place cannot be used."""
     root, width = states_folder(), data.folder.shape.width
     limit = round(recipe.train.cache_gb * 1e9)
     weights = weights_key(model.whisper.model.encoder, ranks.precision, ranks.device.type)
     needed = needed_bytes(plan, width)
-    ranks.on_main(lambda: prune(root, limit, root / weights, needed))
-    cache = StateCache(root, width, weights, limit, rank=ranks.rank, ranks=ranks.count, say=say)
+    try:
+        ranks.on_main(lambda: prune(root, limit, root / weights, needed))
+        cache = StateCache(root, width, weights, limit, rank=ranks.rank, ranks=ranks.count, say=say)
+    except OSError as error:  # a home that is read-only, or a file system without locks
+        say(f"what the frozen encoder gives is not kept ({root}: {error.strerror}), and computed each time")
+        return None
     say(cache.told(needed))
     return cache
 
@@ -176,7 +181,7 @@ def make_stepper(
     optimizer = make_optimizer(wrapped.inner.named_parameters(), settings.optimizer, model.peak, settings.weight_decay)
     micro = MicroBatch(_micro_seconds(recipe, shape.n_mels, model, wrapped), say, ranks=ranks.count)
     frozen = None
-    if cache is not None:
+    if model.keeps_states:
         frozen = FrozenPrefix(model.whisper.model.encoder, shape.n_mels, ranks.precision, str(ranks.device), cache)
     return Stepper(
         wrapped,
@@ -201,7 +206,9 @@ def _micro_seconds(recipe: Recipe, n_mels: int, model: Model, wrapped: Wrapped) 
     wrapped.inner.train()
     attempt = partial(try_batch, wrapped, n_mels)
     most_s = WINDOW_S * (settings.step_windows or settings.segments_a_step or 1)
-    found = find_seconds(attempt, CudaMemory(), most_s, reserve_bytes=MOMENTS_BYTES * model.parameters.trained)
+    each_bytes = MOMENTS_BYTES + (AVERAGE_BYTES if settings.average == "ema" else 0)
+    found = find_seconds(attempt, CudaMemory(), most_s, reserve_bytes=each_bytes * model.parameters.trained)
+    lend_memory()  # torch keeps what the largest attempt took
     return -float(ranks.most(-round(found)))  # what the smallest can take
 
 

@@ -194,3 +194,9 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def lend_memory() -> None:
+    """Give back what torch holds of a GPU and does not use: other libraries there ask for memory of their own."""
+    if torch.cuda.is_available():
+        release_memory()

@@ -40,6 +40,7 @@ from whispertune.train.feeding.dropped import DroppedRows
 from whispertune.train.feeding.splits import Splits, with_sources
 from whispertune.train.keeping.checkpoint import Progress
 from whispertune.train.keeping.saving import Saver
+from whispertune.train.learning.micro import lend_memory
 from whispertune.train.learning.schedule import Extent
 from whispertune.train.measuring.retention import RetentionSets
 from whispertune.train.measuring.rows import Rows
@@ -96,17 +97,16 @@ class DevSet:
         self.engine_kind = known.engine if known else self.engine_kind
         if known is not None and self.retention.known(known.engine):
             return known
-        start, live = time.perf_counter(), load_live(self.folder)
-        if self.engine_kind == "transformers":
-            live.model.to(best_device())
+        start, live = time.perf_counter(), self._placed(load_live(self.folder))
         engine = live_engine(self.engine_kind, live)
         base = known or self._evaluated(engine, self.reported, "base model", "full", live=live)
         if known is None and not self._engine_agrees(engine, live, base):
             self.engine_kind, engine = "transformers", _transformers(live)
             base = self._evaluated(engine, self.reported, "base model, by transformers", "full", live=live)
+        base = known or self._finish("base", base)  # before what may take hours more
         self.retention.base(engine)
         self.seconds_before = time.perf_counter() - start
-        return known or self._finish("base", base)
+        return base
 
     def due(self, extent: Extent, progress: Progress) -> bool:
         """Whether an evaluation belongs here: `times` of them, spread evenly, the last at the end.
@@ -137,6 +137,7 @@ class DevSet:
         """
         start = time.perf_counter()
         live = self._live(model)
+        lend_memory()
         what = ("dev after" if weights == "live" else f"{weights} weights on dev after") + f" step {progress.step}"
         engine = live_engine(self.engine_kind, live)
         context = self._context(engine, what, progress, prove=weights == "live")
@@ -351,9 +352,18 @@ class DevSet:
         return LiveModel(model, folder.shape, folder.vocabulary, folder.tokenizer_json, self.generation)
 
     def _live_best(self) -> LiveModel:
-        live = load_live(ModelFolder(str(self.run.folder), self.run.model))
-        if self.engine_kind == "transformers":
+        return self._placed(load_live(ModelFolder(str(self.run.folder), self.run.model)))
+
+    def _placed(self, live: LiveModel) -> LiveModel:
+        """The same on the accelerator, where there is one, with room for it."""
+        import torch
+
+        lend_memory()
+        try:
             live.model.to(best_device())
+        except torch.OutOfMemoryError:
+            live.model.to("cpu")
+            self.tell.say("no room for a second model on the accelerator: what is teacher-forced is counted on the CPU")
         return live
 
     def _save_model(self, model: WhisperForConditionalGeneration, weights: str, *, must: bool = False) -> bool:

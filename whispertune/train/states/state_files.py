@@ -20,7 +20,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -283,14 +283,14 @@ def _hold(folder: Path) -> IO[bytes]:
             file = (folder / USED).open("ab")
         except FileNotFoundError:  # deleted in between
             continue
-        fcntl.flock(file, fcntl.LOCK_SH)
-        try:
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(folder / USED)):
-                os.utime(folder / USED)
-                return file
-        except FileNotFoundError:
-            pass
-        file.close()
+        with ExitStack() as closing:
+            closing.enter_context(file)
+            fcntl.flock(file, fcntl.LOCK_SH)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(folder / USED)):
+                    os.utime(folder / USED)
+                    closing.pop_all()
+                    return file
 
 
 def folder_bytes(folder: Path) -> int:

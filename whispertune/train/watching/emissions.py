@@ -109,7 +109,7 @@ class Meter:
             None if price is None else self._tracking.currency,
             method,
         )
-        if self._main and (energy_kwh is not None or price is not None):
+        if self._main:
             self._write()
         return self.footprint
 
