@@ -15,11 +15,12 @@ from whispertune.recipe import REMOTE, SourceTable, kind_and_location
 
 
 def source_spec(
-    table: SourceTable, *, language: str | None, task: str, origin: str, scored: bool = False
+    table: SourceTable, *, language: str | None, task: str, origin: str, scored: bool = False, whole: bool = False
 ) -> SourceSpec:
     """What to read; `language` and `task` are the recipe's, for a table that names none.
 
     Of rows that are `scored` an empty text says that nothing is to be heard; to train on, such a row is a problem.
+    Where `whole` recordings are transcribed, cues whose times would make no row are part of what is said.
     """
     written, key = (table.language, f"{origin}.language") if table.language else (language, "language")
     return SourceSpec(
@@ -31,6 +32,7 @@ def source_spec(
         columns=tuple(sorted(table.columns.items())),
         outside=table.outside,
         empty_texts=scored,
+        whole=whole,
         origin=origin,
     )
 

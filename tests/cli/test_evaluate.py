@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def run(tiny: ModelFolder, noises: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def talk(english_read: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two clips of read English as one recording, with its captions."""
+    """Two clips of read English as one recording, with its captions, which are sloppy: one reaches into the next."""
     folder = tmp_path_factory.mktemp("talks")
     rows = [json.loads(line) for line in (english_read / "metadata.jsonl").read_text().splitlines()][1:]
     pause = np.zeros(round(PAUSE_S * 16_000), dtype=np.float32)
@@ -63,6 +64,7 @@ def talk(english_read: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         audio += [samples, pause]
         at_s = cues[-1].end_s + PAUSE_S
     soundfile.write(folder / "talk.flac", np.concatenate(audio), 16_000)
+    cues[0] = replace(cues[0], end_s=cues[1].start_s + 0.1)
     write_captions(folder / "talk.en.vtt", cues, "en")
     return folder
 

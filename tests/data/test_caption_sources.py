@@ -207,3 +207,29 @@ def test_linked_folders_are_entered_and_none_twice(talk: Path, tmp_path: Path, r
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "day").symlink_to(tmp_path / "disk" / "day2")
     assert len(open_source(SourceSpec(str(tmp_path / "only"), language="sv"), reader).segments) == 1
+
+
+def test_of_whole_recordings_all_cues_count_whatever_their_times(talk: Path, reader: AudioReader) -> None:
+    """The recording has ten seconds; only what is said nowhere in it goes."""
+    cues = [(1.0, 2.0, "a"), (1.5, 40.0, "b"), (1.2, 1.2, "c"), (0.5, 0.9, "d"), (3.0, 4.0, ""), (11.0, 12.0, "e")]
+    write_captions(talk / "talk.vtt", [Cue(*cue) for cue in cues])
+    rows = read_captioned(SourceSpec(str(talk), language="sv"), reader)
+    whole = read_captioned(SourceSpec(str(talk), language="sv", whole=True), reader)
+    assert [each.text for each in rows.segments] == ["a"]
+    assert [(each.text, each.start_s, each.end_s) for each in whole.segments] == [
+        ("a", 1.0, 2.0),
+        ("b", 1.5, 10.0),
+        ("c", 1.2, 1.2),
+        ("d", 0.5, 0.9),
+    ]
+    assert [kind for _, kind in troubles(whole)] == ["empty cue", "past the end"]
+
+
+def test_captions_named_for_another_language_are_told_of(talk: Path, reader: AudioReader) -> None:
+    """They may be subtitles in it; a code that Whisper does not have says nothing."""
+    for name, language in (("talk.en.vtt", "sv"), ("talk.mdw.vtt", "ln"), ("talk.sv.vtt", "sv-SE")):
+        write_captions(talk / name, [Cue(1.0, 2.0, "x")])
+        data = read_captioned(SourceSpec(str(talk), language=language), reader)
+        assert len(data.segments) == 1
+        assert [name in note and "taken as sv" in note for note in data.notes] == [True] * (name == "talk.en.vtt")
+        (talk / name).unlink()

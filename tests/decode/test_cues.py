@@ -113,6 +113,54 @@ def test_punctuation_without_words_goes_to_the_word_before() -> None:
     assert texts(alone, cue("はい")) == ["はい"]
 
 
+def as_aligned(*said: str) -> list[Cue]:
+    """Cues of a second a character with words as faster-whisper gives them: cut before spaces, also across cues.
+
+    A cue takes words until they have as many characters as it has itself, or there are no more.
+    """
+    together = "".join(said)
+    ends = [0, *(at for at, sign in enumerate(together) if at and sign == " "), len(together)]
+    waiting = [Word(start, end, together[start:end]) for start, end in pairwise(ends)]
+    cues, begin = [], 0
+    for text in said:
+        words: list[Word] = []
+        while waiting and sum(len(word.text) for word in words) < len(text):
+            words.append(waiting.pop(0))
+        end = min(begin + len(text), words[-1].end_s) if words else begin + len(text)
+        cues.append(Cue(begin, max(end, begin), text.strip(), words=tuple(words)))
+        begin += len(text)
+    return cues
+
+
+def test_khmer_without_spaces_keeps_its_cues() -> None:
+    given = as_aligned("ខ្ញុំទៅផ្សារ។", "គាត់ទៅសាលា។", "យើងនៅផ្ទះ")
+    assert [len(cue.words) for cue in given] == [1, 0, 0]
+    found = by_sentence(given, max_duration_s=30)
+    assert [(c.start_s, c.end_s, c.text) for c in found] == [(c.start_s, c.end_s, c.text) for c in given]
+
+
+def test_a_cue_whose_words_are_in_those_before_is_not_said_twice() -> None:
+    given = as_aligned("កខ", "គ", "ឃ ង", "ច")
+    assert [[word.text for word in cue.words] for cue in given] == [["កខគឃ"], [" ងច"], [], []]
+    (found,) = by_sentence(given)
+    assert found.text == "កខគឃ ងច"
+    alone = Cue(2.0, 3.0, "។")
+    assert texts(*as_aligned("កខ", "គ")[:2], alone) == ["កខគ។"]
+
+
+def test_a_cue_without_words_that_nothing_holds_is_a_word() -> None:
+    other = Cue(0.9, 2.0, "there you are")
+    assert texts(spaced("Well hello"), other) == ["Well hello there you are"]
+    assert texts(other, spaced("well hello", start_s=2.0)) == ["there you are well hello"]
+    assert texts(cue("ខ្ញុំ"), Cue(0.3, 1.0, "ទៅ")) == ["ខ្ញុំទៅ"]
+
+
+@given(st.lists(st.text("កខគ ", min_size=1, max_size=9).filter(str.strip), min_size=1, max_size=8))
+def test_unspaced_text_is_neither_lost_nor_doubled(said: list[str]) -> None:
+    found = by_sentence(as_aligned(*said))
+    assert "".join(c.text for c in found).replace(" ", "") == "".join(said).replace(" ", "")
+
+
 WORDS = st.one_of(
     st.sampled_from([" a", " the", " Dr.", " end.", " so,", " J.", "-known", '"', " 3", ".", "5", " “No!”", " x" * 3]),
     st.sampled_from(["微", "调", "。", "、", "」", "「", "カー", "ครับ", " ", " क्या", "है।"]),

@@ -78,6 +78,23 @@ def test_a_run_is_diagnosed_from_what_it_wrote(tmp_path: Path) -> None:
     assert found.missing == ("dev loss", "the rows themselves (speakers, lengths)", "retention sets")
 
 
+def test_rows_used_are_those_that_the_run_counted(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run")
+    dropped = [{"source": "data/train", "line": str(n), "reason": "no text", "detail": ""} for n in range(30)]
+    (folder / "dropped.jsonl").write_text("".join(json.dumps(line) + "\n" for line in dropped))
+    counted = [{"split": "train", "index": 0, "rows": 160, "seconds": 500.0}]
+    counted += [{"split": split, "index": 0, "rows": 20, "seconds": 60.0} for split in ("dev", "test")]
+    (folder / "run.json").write_text(json.dumps({"data": counted}))
+    (found,) = [each for each in diagnose(folder).findings if each.key == "many-dropped"]
+    assert [(each.name, each.value) for each in found.seen] == [
+        ("rows dropped", 30),
+        ("rows used", 200),
+        ("no text", 30),
+    ]
+    (folder / "run.json").write_text("{}")
+    assert "many-dropped" not in {each.key for each in diagnose(folder).findings}
+
+
 def test_retention_figures_are_looked_at_where_there_are_any(tmp_path: Path) -> None:
     found = diagnose(run_folder(tmp_path / "run"), [Retained("english", 10.0, 20.0, 120)])
     assert "forgetting" in {each.key for each in found.findings}

@@ -17,7 +17,7 @@ from whispertune.diagnose.findings.fitting import (
     usual_rate,
     warm_up_short,
 )
-from whispertune.diagnose.history import History
+from whispertune.diagnose.history import History, from_metrics
 from whispertune.recipe import Data, Recipe, Train
 
 HEALTHY = (60.0, 45.0, 40.0, 39.8)
@@ -144,3 +144,25 @@ def test_a_hump_at_the_start_is_a_warm_up_too_short() -> None:
     assert found.change[0].key == "train.warmup_share"
     assert warm_up_short(run_of(falling, HEALTHY, warm=0.02)) is None
     assert warm_up_short(run_of(hump, HEALTHY, warm=0.1)) is None  # that is long enough
+
+
+def test_the_highest_rate_may_be_that_of_steps_that_are_not_judged() -> None:
+    steps = steps_of(hump, warm=0.02)
+    peak = max(steps, key=lambda each: each.learning_rate or 0.0).step
+    kinds = [replace(each, alone=each.step == peak) for each in steps]  # a segment a window, among packed ones
+    found = warm_up_short(History(tuple(kinds), ()))
+    assert found is not None
+    assert found.key == "warm-up-short"
+    broken = [replace(each, loss=None if each.step >= 60 else each.loss) for each in steps_of(falling, warm=0.5)]
+    assert "rate-too-high" in {each.key for each in fitting(History(tuple(broken), evaluated(HEALTHY)), SMALL)}
+
+
+def test_a_log_without_rates_says_nothing_of_the_warm_up() -> None:
+    lines = [{"kind": "step", "step": each.step, "loss": each.loss} for each in steps_of(hump, warm=0.02)]
+    assert warm_up_short(from_metrics(lines)) is None
+
+
+def test_what_helps_against_over_fitting_was_measured_to_help() -> None:
+    found = over_fitting(run_of(by_heart, (50.0, 40.0, 44.0, 48.0)))
+    assert found is not None
+    assert [each.key for each in found.change] == ["train.epochs", "train.label_smoothing", "data.train"]

@@ -51,6 +51,14 @@ def test_numbers_in_figures_and_in_words() -> None:
     assert numbers(scored([(SAID, SAID)] * 20)) is None
 
 
+def test_the_normaliser_of_english_reads_numbers_in_words() -> None:
+    unlike = scored([("it costs 25 pounds", "it costs twenty five pounds")] * 6, "en")
+    assert all(each.words_normalized.errors == 0 for each in unlike)
+    found = numbers(unlike)
+    assert found is not None
+    assert "no normaliser but that of English" in found.means
+
+
 def test_words_in_a_second_script_that_go_wrong() -> None:
     plain, mixed = "यह एक पुराना पुल है", "यह एक software company है"
     wrong = scored([(plain, plain)] * 16 + [(mixed, "यह एक सॉफ्टवेयर कंपनी है")] * 4, "hi")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from whispertune.evaluation.compare import cells, comparison, heads, page_of, to
 from whispertune.evaluation.evaluate import Evaluation, Hypothesis, evaluation_of
 from whispertune.evaluation.tokens import RowLoss
 from whispertune.model.load import ModelFolder
+from whispertune.service.evaluate import Decoding, compare_models
 
 
 def evaluation(error_share: float, rows: int = 60, skip: int = -1) -> Evaluation:
@@ -136,6 +138,60 @@ def test_wrong_names_end_with_2(
 ) -> None:
     assert main(["compare", *models, "--data", str(tmp_path)]) == 2
     assert says in capsys.readouterr().err
+
+
+@pytest.fixture
+def speaking(tiny: ModelFolder, tmp_path: Path) -> Callable[..., str]:
+    """Copies of a model that are for a language, or a task."""
+
+    def copy(**settings: str) -> str:
+        folder = shutil.copytree(tiny.path, tmp_path / "-".join(settings.values()))
+        path = folder / "generation_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+        return str(folder)
+
+    return copy
+
+
+@pytest.mark.parametrize("base_first", [True, False])
+def test_one_language_and_task_for_all(
+    base_first: bool, tiny: ModelFolder, speaking: Callable[..., str], noises: Path
+) -> None:
+    """A base model names none: it is judged as what was tuned from it is."""
+    models = [str(tiny.path), speaking(language="sv", task="translate")]
+    rows = compare_models(models if base_first else models[::-1], str(noises / "dev"), Decoding(limit=1))
+    assert [(each.language, each.task) for row in rows for each in row.evaluation.segments] == [("sv", "translate")] * 2
+
+
+@pytest.mark.parametrize(("what", "one", "other"), [("language", "sv", "no"), ("task", "transcribe", "translate")])
+def test_models_that_differ_are_told_before_anything_is_decoded(
+    what: str, one: str, other: str, speaking: Callable[..., str], noises: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = [speaking(**{what: one}), speaking(**{what: other})]
+    rest = ["--language", "sv"] if what == "task" else []
+    assert main(["compare", *models, "--data", str(noises / "dev"), "--limit", "1", *rest]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"--{what}" in told
+    assert all(each in told.replace(" ", "") for each in (f"{models[0]}:{one}", f"{models[1]}:{other}"))
+    assert main(["compare", *models, "--data", str(noises / "dev"), "--limit", "1", *rest, f"--{what}", one]) == 0
+
+
+def test_models_for_two_languages_are_compared_on_rows_that_name_theirs(
+    speaking: Callable[..., str], noises: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(noises / "dev", tmp_path / "data")
+    lines = [json.loads(line) | {"language": "da"} for line in (data / "metadata.jsonl").read_text().splitlines()]
+    (data / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = compare_models([speaking(language="sv"), speaking(language="no")], str(data), Decoding(limit=1))
+    assert [each.language for row in rows for each in row.evaluation.segments] == ["da", "da"]
+
+
+def test_every_model_has_to_have_the_language(
+    tiny: ModelFolder, noises: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = [str(tiny.path), "bundled:whisper-tiny.en"]
+    assert main(["compare", *models, "--data", str(noises / "dev"), "--language", "sv"]) == 2
+    assert "bundled:whisper-tiny.en: an English-only model" in " ".join(capsys.readouterr().err.split())
 
 
 def test_losses_stand_in_the_table_and_judge_nothing() -> None:

@@ -133,6 +133,7 @@ def test_dev_that_rises_twice_in_a_row_is_told_with_the_best() -> None:
     assert [watching.evaluation(step, judged(errors)) for step, errors in ((10, 100), (20, 90), (30, 94))] == [[]] * 3
     (line,) = watching.evaluation(40, judged(100))
     assert "step 40: dev WER rose twice in a row, 45.0 → 47.0 → 50.0; the best, 45.0 at step 20, is kept" in line
+    assert "train.label_smoothing or augment help" in line
     assert watching.evaluation(50, judged(110)) == []  # said already
 
 
@@ -153,6 +154,7 @@ def test_learning_by_heart_is_told_apart() -> None:
     (line,) = said
     assert "learns its training rows by heart" in line
     assert "since step 50, while dev WER rose to 45.0; the best, 40.0 at step 50, is kept" in line
+    assert "train.label_smoothing or augment help" in line
 
 
 def test_after_a_resume_nothing_is_said_twice() -> None:

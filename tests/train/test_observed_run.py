@@ -18,11 +18,11 @@ pytestmark = pytest.mark.usefixtures("_short")
 WRITTEN = "deviation Indonesian flashckConf cabbage markings viralenda disputeци江"  # by the untouched model, of noise
 
 
-def test_a_rate_that_is_far_too_high_is_told_while_it_trains(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
-    settings = {"steps": 30, "step_segments": 1, "learning_rate": 10.0, "schedule": "constant"}
+def test_gradients_far_above_the_clip_are_told_while_it_trains(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:
+    """Of noise they are 1 to 3."""
+    settings = {"steps": 30, "step_segments": 1, "learning_rate": 1e-3, "max_grad_norm": 0.005}
     recipe, told = dev_recipe(tiny, noises, train=settings, evaluation={"times": 0, "verify_clips": 0}), Notes()
     fine_tune(recipe, Run(tmp_path / "run"), reporter=told)
-    assert max(each.loss for each in told.steps) > 100
     (line,) = [line for line in told.said if line.startswith("step 30: the gradient norm is about")]
     assert "lower train.learning_rate" in line
 

@@ -137,6 +137,7 @@ class SourceSpec:
     columns: tuple[tuple[str, str], ...] = ()  # ("text", "sentence"): our field, the source's column
     outside: bool = False  # whether paths in it may leave its folder
     empty_texts: bool = False  # whether rows whose text is empty are kept: where they are scored
+    whole: bool = False  # whether recordings are used as a whole: then cues count whatever their times
     origin: str = field(default="", compare=False)  # recipe key or flag, for messages
 
     @property

@@ -76,21 +76,58 @@ def by_sentence(
 
 
 def _with_words(cues: Sequence[Cue]) -> list[Cue]:
-    """The cues that have words; one of punctuation alone may have none, and goes to the word before it."""
+    """The cues, each with words; a text without is a word, and punctuation alone goes to the word before it."""
+    silent = [cue for cue in cues if not cue.words and not _is_punctuation(cue.text)]
+    if silent and not any(cue.words for cue in cues):
+        raise DataError(
+            f"the cue {silent[0].text.strip()!r} at {silent[0].start_s:.2f} s has no words with times",
+            fix="transcribe with word timestamps",
+        )
     found: list[Cue] = []
+    waiting: list[Cue] = []  # without words, after the last that has some
     for cue in cues:
         text = cue.text.strip()
         if cue.words:
+            _add_silent(found, waiting)
             found.append(cue)
-        elif any(unicodedata.category(character)[0] not in "PSZ" for character in text):
-            raise DataError(
-                f"the cue {text!r} at {cue.start_s:.2f} s has no words with times",
-                fix="transcribe with word timestamps",
-            )
+            waiting = []
+        elif text and (waiting or not _is_punctuation(text)):
+            waiting.append(replace(cue, text=text))
         elif found and not found[-1].words[-1].text.endswith(text):  # decoders may have put it there already
             *others, last = found[-1].words
             found[-1] = replace(found[-1], words=(*others, replace(last, text=last.text + text)))
+    _add_silent(found, waiting)
     return found
+
+
+def _is_punctuation(text: str) -> bool:
+    return all(unicodedata.category(character)[0] in "PSZ" for character in text.strip())
+
+
+def _add_silent(found: list[Cue], waiting: Sequence[Cue]) -> None:
+    """Add cues without words, each as a word of its own; what the last word so far holds of it is cut off there.
+
+    faster-whisper cuts at spaces, and gives a cue the whole of the word that ends in it. Khmer has hardly any, so one
+    word may hold several cues, and the later ones have none. What stands in whole words before is not said again.
+    """
+    if not waiting:
+        return
+    said = "".join(word.text for cue in found for word in cue.words).rstrip()
+    added: list[Cue] = []
+    for cue in reversed(waiting):
+        text = cue.text
+        if said.endswith(text):
+            *others, last = found[-1].words
+            head = last.text.removesuffix(text)
+            if head == last.text or not head.strip() or not said.endswith(last.text):
+                said = said.removesuffix(text).rstrip()
+                continue
+            found[-1] = replace(found[-1], words=(*others, replace(last, text=head)))
+            said = said.removesuffix(text)
+        elif not (is_unspaced(text[0]) or _is_punctuation(text)):
+            text = f" {text}"
+        added.append(replace(cue, words=(Word(cue.start_s, cue.end_s, text),)))
+    found += reversed(added)
 
 
 def wrap(text: str, max_line_characters: int, max_lines: int) -> str:

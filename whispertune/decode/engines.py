@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -213,14 +214,27 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Within it ctranslate2 opens a model, and sets the threads of the caller; afterwards torch has its own again.
+
+    Both use one OpenMP: a run that goes on without this engine would round otherwise. Where torch is not loaded nothing
+    trains, and loading it takes longer than many a recording.
+    """
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    try:
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(before)
+
+
 def _whisper(path: str, **options: Any) -> Any:
     import ctranslate2
-    import torch
 
-    before = torch.get_num_threads()
-    whisper = ctranslate2.models.Whisper(path, **_device(), **options)
-    torch.set_num_threads(before)  # both use one OpenMP: a run that goes on without this engine would round otherwise
-    return whisper
+    with threads_kept():
+        return ctranslate2.models.Whisper(path, **_device(), **options)
 
 
 def _threads() -> int:

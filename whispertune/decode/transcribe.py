@@ -26,6 +26,7 @@ from whispertune.decode.engines import (
     best_device,
     live_files,
     load_live,
+    threads_kept,
     unwarned,
     without_padding,
 )
@@ -108,9 +109,13 @@ def _faster_whisper(path: str, options: Options, **how: Any) -> Any:
         """Leaves out the zeros that a window is filled up with: the last of a long recording, the only of a clip."""
 
         def encode(self, features: np.ndarray) -> Any:
-            return super().encode(features[..., : spoken_frames((features != 0).any(axis=0))])
+            frames = spoken_frames((features != 0).any(axis=0))
+            if frames // 2 == len(features):  # ctranslate2 would take so many states for a mel
+                frames += 2
+            return super().encode(features[..., :frames])
 
-    return (FitModel if options.context == "fit" else WhisperModel)(path, device="auto", **how)
+    with threads_kept():
+        return (FitModel if options.context == "fit" else WhisperModel)(path, device="auto", **how)
 
 
 def _speech(options: Options, generation: Generation, vocabulary: Vocabulary) -> tuple[str | None, str]:

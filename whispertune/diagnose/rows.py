@@ -7,9 +7,10 @@ read_split(recipe, "test")        # of one split alone
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.problems import ASKED_FOR, reasons_of
@@ -19,6 +20,9 @@ from whispertune.diagnose.findings.variety import LONG_TEXT, Facts
 from whispertune.errors import WhispertuneError
 from whispertune.recipe import Recipe, place_of
 from whispertune.sources_of import source_spec
+from whispertune.train.run import Run
+
+COUNTS: Final = "run.json"  # says how many rows of each source were used
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,16 @@ def facts_of(rows: Rows) -> Facts:
 def bad_by_reason(dropped: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """The lines of dropped.jsonl, but for rows that a key of the recipe asked to drop."""
     return {reason: count for reason, count in reasons_of(dropped).items() if reason not in ASKED_FOR}
+
+
+def rows_used(run: Run, recipe: Recipe) -> int | None:
+    """As the run counted them, of all splits; None where it did not, or streamed some."""
+    try:
+        counted = json.loads((run.folder / COUNTS).read_text(encoding="utf-8"))["data"]
+        rows = sum(int(each["rows"]) for each in counted)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if any(table.streaming for table in recipe.data.train) else rows
 
 
 def _speakers(rows: Sequence[Segment]) -> frozenset[str] | None:

@@ -21,7 +21,7 @@ from whispertune.diagnose.findings.outputs import outputs
 from whispertune.diagnose.findings.variety import Facts, variety
 from whispertune.diagnose.history import METRICS, History, read_history
 from whispertune.diagnose.predictions import Predictions
-from whispertune.diagnose.rows import Rows, bad_by_reason, facts_of, read_rows
+from whispertune.diagnose.rows import Rows, bad_by_reason, facts_of, read_rows, rows_used
 from whispertune.evaluation.retention import Retained, read_retained
 from whispertune.languages import code_of
 from whispertune.recipe import Recipe
@@ -43,6 +43,7 @@ class Material:
     recipe: Recipe | None = None
     facts: Facts = field(default_factory=Facts)
     dropped: dict[str, int] = field(default_factory=dict)
+    used: int | None = None  # rows, of all splits
     retained: tuple[Retained, ...] = ()
 
     @property
@@ -117,6 +118,7 @@ def gather(path: Path, retained: Sequence[Retained] = ()) -> Material:
         recipe,
         facts_of(rows),
         bad_by_reason(dropped),
+        rows_used(run, recipe),
         tuple(retained) or read_retained(run.folder / "evaluations" / "retention.json"),
     )
 
@@ -152,6 +154,5 @@ def findings_of(material: Material) -> tuple[Finding, ...]:
     found += variety(history, predictions, material.facts, recipe)
     found += outputs(predictions, recipe)
     found += forgetting(material.retained)
-    rows = (material.facts.train_rows or 0) + (material.facts.dev_rows or 0)
-    found += labels(predictions, material.dropped, rows or None)
+    found += labels(predictions, material.dropped, material.used)
     return sorted_findings(found)

@@ -26,12 +26,15 @@ def read_data(
     task: str | None = None,
     limit_rows: int | None = None,
     scored: bool = False,
+    whole: bool = False,
 ) -> SourceData:
     """Segments of a path given on the command line; language and task fall back to the model's own."""
     table = SourceTable(source=data, limit_rows=limit_rows)
     fallback = language or generation.language or (None if vocabulary.multilingual else "en")
     chosen = task or generation.task or "transcribe"
-    return read_sources([table], vocabulary, reader, language=fallback, task=chosen, origin="data", scored=scored)
+    return read_sources(
+        [table], vocabulary, reader, language=fallback, task=chosen, origin="data", scored=scored, whole=whole
+    )
 
 
 def read_usable(
@@ -44,6 +47,7 @@ def read_usable(
     language: str | None = None,
     task: str | None = None,
     limit_rows: int | None = None,
+    whole: bool = False,
 ) -> SourceData:
     """`read_data` of rows that are scored, which tells of those that cannot be used.
 
@@ -51,7 +55,15 @@ def read_usable(
         DataError: none of them can.
     """
     found = read_data(
-        data, vocabulary, generation, reader, language=language, task=task, limit_rows=limit_rows, scored=True
+        data,
+        vocabulary,
+        generation,
+        reader,
+        language=language,
+        task=task,
+        limit_rows=limit_rows,
+        scored=True,
+        whole=whole,
     )
     if found.problems:
         tell.say(summary(found, data))

@@ -7,12 +7,14 @@ found.evaluation.scores.wer, found.noise["my-run"][1].evaluation.scores.wer
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Segment, SourceData
+from whispertune.data.sources.rows import time_trouble
 from whispertune.decode.context import Context, choose_context, mark_of
 from whispertune.decode.engines import Engine, best_device, load_live, open_engine
 from whispertune.decode.transcribe import Options, Transcriber, open_transcriber
@@ -27,14 +29,14 @@ from whispertune.evaluation.report import MAKER, page_of, worst_clips
 from whispertune.evaluation.silence import SilenceScores, evaluate_silence
 from whispertune.evaluation.tokens import Tally, TokenScores, token_scores
 from whispertune.model.generation import Generation
-from whispertune.model.load import RUN_MARK, find_model, is_ctranslate2
+from whispertune.model.load import RUN_MARK, find_model
 from whispertune.recipe_file import load_recipe
 from whispertune.reporting import Reporter
 from whispertune.score.entities import load_tagger, score_entities
 from whispertune.score.meaning import load_embedder, score_meaning
 from whispertune.score.written import text_language
 from whispertune.service.data import read_usable
-from whispertune.service.evaluate import Decoding, evaluate_tallied, open_tallied
+from whispertune.service.evaluate import Decoding, evaluate_tallied, open_tallied, tokens_of
 from whispertune.train.feeding.splits import check_spoken
 from whispertune.train.run import Run
 from whispertune.windows.tokens import Vocabulary
@@ -175,7 +177,7 @@ class _Work:
 
     def long(self, name: str) -> Examination:
         """Whole recordings."""
-        vocabulary, generation = _language_of(name)
+        vocabulary, generation = tokens_of(name)
         read = self.read(vocabulary, generation, None)
         segments = _first_recordings(tuple(read.segments), self.how.limit)
         found = self.transcribed(name, segments)
@@ -207,6 +209,7 @@ class _Work:
             language=how.language,
             task=how.task,
             limit_rows=limit,
+            whole=self.wanted.recordings,
         )
 
     def open(self, name: str) -> tuple[Engine, Tally | None]:
@@ -254,13 +257,12 @@ class _Work:
         return replace(found, base=Base(base, evaluation), noise=noise)
 
     def tokens(self, name: str, evaluation: Evaluation, context: Context) -> TokenScores:
-        """Of the captions of whole recordings, which were not decoded cue by cue."""
+        """Of the captions of whole recordings, which were not decoded cue by cue; those that fit a window."""
+        cues = [each for each in evaluation.segments if not time_trouble(each.start_s, each.end_s, math.inf)]
         live = load_live(find_model(name))
         live.model.to(best_device())
         watch = self.watch(f"teacher-forced, {name}")
-        return token_scores(
-            live, evaluation.segments, self.reader, context=context, batch=self.how.batch, progress=watch
-        )
+        return token_scores(live, cues, self.reader, context=context, batch=self.how.batch, progress=watch)
 
     def silence(self, model: _Model) -> SilenceScores:
         return evaluate_silence(
@@ -291,15 +293,6 @@ class _Work:
                 f"{name}, seconds of {Path(recording).name}", round(done), round(total)
             ),
         )
-
-
-def _language_of(name: str) -> tuple[Vocabulary, Generation]:
-    """The tokens and the settings of a model, without its weights."""
-    path = Path(name).expanduser()
-    if path.is_dir() and is_ctranslate2(path):
-        return Vocabulary.from_file(path / "tokenizer.json"), Generation.from_ctranslate2(path)
-    folder = find_model(name)
-    return folder.vocabulary, folder.generation
 
 
 def _first_recordings(segments: tuple[Segment, ...], limit: int | None) -> tuple[Segment, ...]:

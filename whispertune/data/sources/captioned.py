@@ -17,7 +17,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -69,6 +69,7 @@ def read_captioned(spec: SourceSpec, audio: AudioReader) -> SourceData:
     """The cues of all recordings, recording by recording in the order of their paths."""
     segments: list[Segment] = []
     problems: list[Problem] = []
+    otherwise: list[_Pair] = []
     seconds = 0.0
     for found in _find_pairs(spec.path, spec.language):
         rows_left = math.inf if spec.limit_rows is None else spec.limit_rows - len(segments)
@@ -78,6 +79,7 @@ def read_captioned(spec: SourceSpec, audio: AudioReader) -> SourceData:
         if isinstance(found, Problem):
             problems.append(found)
             continue
+        otherwise += [found] if _names_another(found, spec.language) else []
         all_cues = _read_pair(found, spec, audio)
         judged = _up_to(all_cues, rows_left, seconds_left)
         segments += linked([one.spoken for one in judged])
@@ -85,7 +87,22 @@ def read_captioned(spec: SourceSpec, audio: AudioReader) -> SourceData:
         problems += [one.problem for one in judged if one.problem]
         if len(judged) < len(all_cues):
             break
-    return SourceData(tuple(segments), tuple(problems))
+    return SourceData(tuple(segments), tuple(problems), tuple(_told_of(otherwise, spec.language)))
+
+
+def _names_another(pair: _Pair, language: str | None) -> bool:
+    """Whether captions name a language that Whisper knows, and are taken as another."""
+    named = code_of(pair.language) if pair.language else None
+    return named is not None and language is not None and named != _code(language)
+
+
+def _told_of(pairs: Sequence[_Pair], language: str | None) -> Iterator[str]:
+    if pairs:
+        name, files = pairs[0].captions.name, "captions file" if len(pairs) == 1 else "captions files"
+        yield (
+            f"{len(pairs):,} {files} named for another language, such as {name}, are taken as {language}: if they are "
+            "subtitles in that language, leave them out"
+        )
 
 
 def _find_pairs(location: Path, language: str | None = None, *, below: bool = True) -> list[_Pair | Problem]:
@@ -229,7 +246,7 @@ def _read_pair(pair: _Pair, spec: SourceSpec, audio: AudioReader) -> list[_Judge
             speaker=cue.speaker,
         )
 
-    return _judged(captions, pair.captions, duration_s, segment)
+    return _judged(captions, pair.captions, duration_s, segment, whole=spec.whole)
 
 
 def _ids(name: str, cues: Sequence[Cue]) -> list[str]:
@@ -243,7 +260,7 @@ def _ids(name: str, cues: Sequence[Cue]) -> list[str]:
 
 
 def _judged(
-    captions: Captions, path: Path, duration_s: float, segment: Callable[[int, float], Segment]
+    captions: Captions, path: Path, duration_s: float, segment: Callable[[int, float], Segment], *, whole: bool
 ) -> list[_Judged]:
     """Every cue in its order, and every problem behind the cue that stands before it in the file."""
     places = sorted((cue.line, index) for index, cue in enumerate(captions.cues))
@@ -254,11 +271,11 @@ def _judged(
     used: Spoken | None = None  # the last cue that is used
     before: Cue | None = None  # the last cue with text and a credible time, used or not
     for index, cue in enumerate(captions.cues):
-        trouble = _trouble(cue, before, used, duration_s)
+        trouble = _untold(cue, duration_s) if whole else _trouble(cue, before, used, duration_s)
         if trouble:
             judged.append((index, _Judged(_unused(cue, trouble), Problem(f"{path}:{cue.line}", *trouble))))
         else:
-            end_s = min(cue.end_s, duration_s)
+            end_s = max(cue.start_s, min(cue.end_s, duration_s))
             used = Spoken(cue.start_s, end_s, segment(index, end_s))
             judged.append((index, _Judged(used)))
         if trouble is None or trouble[0] not in _NO_TIME:
@@ -279,6 +296,15 @@ def _trouble(cue: Cue, before: Cue | None, used: Spoken | None, duration_s: floa
     swallowed = used is not None and min(cue.end_s, duration_s) <= used.end_s
     if overlap_s > OVERLAP_TOLERANCE_S + ROUNDING_S or swallowed:
         return "overlapping cue", f"starts {overlap_s:.2f} s before the cue before it ends"
+    return None
+
+
+def _untold(cue: Cue, duration_s: float) -> Trouble | None:
+    """Why a cue is no part of what is said in a recording, however it is timed; None where it is."""
+    if not cue.text:
+        return "empty cue", "the cue has no text"
+    if cue.start_s >= duration_s:
+        return "past the end", f"starts at {cue.start_s:.2f} s in a recording of {duration_s:.2f} s"
     return None
 
 

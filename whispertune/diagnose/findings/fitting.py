@@ -86,7 +86,7 @@ def over_fitting(history: History) -> Finding | None:
         "kept, and the rest of the run was for nothing",
         change=(
             Change("train.epochs", _shorter(done), "about where dev was best"),
-            Change("train.dropout", "0.1", "or augment.*, which makes the rows differ each time"),
+            Change("train.label_smoothing", "0.1", "and augment.*, which makes the rows differ each time"),
             Change("data.train", "more rows", "helps most"),
         ),
         sure="certain" if rises and falls else "likely",
@@ -208,7 +208,7 @@ def usual_rate(recipe: Recipe | None) -> float | None:
 def warm_up_short(history: History) -> Finding | None:
     """A loss that goes up when the rate is full for the first time, and comes down again later."""
     points = history.track().points
-    peak = history.peak_rate
+    peak = max((each.rate for each in points), default=0.0)  # of the steps that are judged
     if len(points) < 8 * HUMP_POINTS or not peak:
         return None
     full = next(place for place, each in enumerate(points) if each.rate >= 0.99 * peak)

@@ -38,7 +38,7 @@ MANY_DROPPED: Final = 0.05
 def labels(
     predictions: Predictions, dropped: Mapping[str, int] | None = None, rows: int | None = None
 ) -> list[Finding]:
-    """What texts and counts show; `dropped` are rows by reason, of `rows` in all."""
+    """What texts and counts show; `dropped` are rows by reason, besides the `rows` that were used."""
     tuned = predictions.tuned
     found = [
         spelled_otherwise(tuned, "case", has_capitals, "clean.case", '"lower"'),
@@ -108,7 +108,8 @@ def numbers(utterances: Sequence[UtteranceScore]) -> Finding | None:
             Figure(f"of them in the {where} alone", len(unlike)),
             Figure("such as", ", ".join(each.id for each in unlike[:5])),
         ),
-        means="numbers are figures on one side and words on the other, which no normaliser here makes equal",
+        means="numbers are figures on one side and words on the other, which no normaliser but that of English makes "
+        "equal",
         change=(
             Change("clean.replace", "numbers as they are to be written", "or mend the texts: one way in all of train"),
         ),
@@ -178,7 +179,7 @@ def _is_other_text(each: UtteranceScore) -> bool:
 
 
 def many_dropped(dropped: Mapping[str, int], rows: int | None) -> Finding | None:
-    """Rows of train and dev that could not be used."""
+    """Rows that could not be used."""
     total = sum(dropped.values())
     if not rows or total < MANY_DROPPED * rows:
         return None

@@ -116,16 +116,19 @@ def read_sources(
     task: str,
     origin: str,
     scored: bool = False,
+    whole: bool = False,
 ) -> SourceData:
     """All segments of some sources, one source behind the other, their languages checked against the model.
 
-    Those that are `scored` may have empty texts.
+    Those that are `scored` may have empty texts; of `whole` recordings all cues count.
     """
     data = joined(
         [
             _read(
                 table,
-                source_spec(table, language=language, task=task, origin=f"{origin}.{index}", scored=scored),
+                source_spec(
+                    table, language=language, task=task, origin=f"{origin}.{index}", scored=scored, whole=whole
+                ),
                 reader,
                 f"{index}/" if len(tables) > 1 else "",
             )

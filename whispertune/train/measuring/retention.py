@@ -82,7 +82,14 @@ def read_set(
             raise RecipeError(f"Whisper has no language {written!r}", where=origin, fix="give its code, as in sv")
         vocabulary.check_language(code, where=origin)
         return silence_set(table.name, code, table.task or recipe.task)
-    spec = source_spec(table.rows, language=recipe.language, task=recipe.task, origin=origin, scored=True)
+    spec = source_spec(
+        table.rows,
+        language=recipe.language,
+        task=recipe.task,
+        origin=origin,
+        scored=True,
+        whole=table.recordings,
+    )
     data = open_source(spec, reader)
     check_spoken(data.segments, vocabulary, origin)
     check_share(data, recipe.data.max_bad_share, origin)

@@ -216,7 +216,7 @@ class Observer:
         values = " → ".join(f"{value:.1f}" for value in last)
         return (
             f"step {self.judged[-1].step}: {self._metric_told()} rose twice in a row, {values}; {self._best_told()}. "
-            "Fewer train.epochs, a lower train.learning_rate, train.dropout or augment help against it"
+            "Fewer train.epochs, a lower train.learning_rate, train.label_smoothing or augment help against it"
         )
 
     def _overfits(self) -> str | None:
@@ -232,7 +232,8 @@ class Observer:
         return (
             f"step {last.step}: it learns its training rows by heart: their loss fell by "
             f"{100 * (1 - math.exp(-median(falls))):.0f} % since step {best.step}, while {self._metric_told()} rose to "
-            f"{last.value:.1f}; {self._best_told()}. Fewer train.epochs, more data, train.dropout or augment help"
+            f"{last.value:.1f}; {self._best_told()}. Fewer train.epochs, more data, train.label_smoothing or augment "
+            "help"
         )
 
     def _metric_told(self) -> str:
