@@ -36,7 +36,7 @@ test: lint
 
 # What others decode exports with, and the Space in a browser: heavier, and only of interest to model/formats and publish.
 test-runtimes: setup
-	$(PYTEST) tests/runtimes
+	$(PYTEST) --numprocesses auto tests/runtimes
 
 # Both trainings in one run, on data that is not part of the project: make benchmark ARGS="--train DIR --dev DIR"
 benchmark: setup

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any
 
@@ -132,9 +132,19 @@ def test_dev_that_rises_twice_in_a_row_is_told_with_the_best() -> None:
     watching = observer()
     assert [watching.evaluation(step, judged(errors)) for step, errors in ((10, 100), (20, 90), (30, 94))] == [[]] * 3
     (line,) = watching.evaluation(40, judged(100))
-    assert "step 40: dev WER rose twice in a row, 45.0 → 47.0 → 50.0; the best, 45.0 at step 20, is kept" in line
+    assert (
+        "step 40: dev WER rose twice in a row, 45.0 → 47.0 → 50.0; nothing worse than the best, 45.0 at step 20, is kept"
+        in line
+    )
     assert "train.label_smoothing or augment help" in line
     assert watching.evaluation(50, judged(110)) == []  # said already
+
+
+def test_dev_on_other_clips_is_not_compared() -> None:
+    watching = observer()
+    for step, errors, context in ((10, 80, "fit"), (20, 90, "fit"), (30, 100, "full"), (40, 95, "full")):
+        assert watching.evaluation(step, replace(judged(errors), context=context)) == []
+    assert [each.step for each in watching.judged] == [30, 40]
 
 
 @pytest.mark.parametrize("errors", [(100, 90, 94, 92, 95), (100, 90, 80, 80, 80), (100, 100, 100), (90, 91)])
@@ -153,7 +163,7 @@ def test_learning_by_heart_is_told_apart() -> None:
             said += watching.evaluation(step, judged({25: 90, 50: 80, 75: 86, 100: 90}[step]))
     (line,) = said
     assert "learns its training rows by heart" in line
-    assert "since step 50, while dev WER rose to 45.0; the best, 40.0 at step 50, is kept" in line
+    assert "since step 50, while dev WER rose to 45.0; nothing worse than the best, 40.0 at step 50, is kept" in line
     assert "train.label_smoothing or augment help" in line
 
 

@@ -98,7 +98,8 @@ class Observer:
     def __init__(self, *, metric: str, max_grad_norm: float) -> None:
         self.metric, self.max_grad_norm = metric, max_grad_norm
         self.tracks = {False: Track(), True: Track()}  # packed; a segment a window
-        self.judged: list[Judged] = []
+        self.judged: list[Judged] = []  # on the same rows, in the same context
+        self._judged_on: tuple[str, int] | None = None
         self.peak_rate = 0.0
         self._said: dict[str, float] = {}  # what -> share of the run that was done
         self._done = 0.0
@@ -116,7 +117,8 @@ class Observer:
 
     def evaluation(self, step: int, evaluation: Evaluation) -> list[str]:
         """What is new to say after an evaluation of dev."""
-        return self._evaluation(step, float(getattr(evaluation.scores, self.metric)))
+        value = float(getattr(evaluation.scores, self.metric))
+        return self._evaluation(step, value, (evaluation.context, evaluation.scores.rows))
 
     def replay(self, lines: Iterable[dict[str, Any]]) -> None:
         """Take in what metrics.jsonl holds of a run that goes on."""
@@ -126,7 +128,7 @@ class Observer:
                 loss, norm = (math.nan if line[key] is None else line[key] for key in ("loss", "grad_norm"))
                 self._step(line["step"], line["done"], loss, line["learning_rate"], norm, alone=alone)
             elif line["kind"] == "evaluation" and line.get("weights", "live") == "live":  # averages were not watched
-                self._evaluation(line["step"], float(line[self.metric]))
+                self._evaluation(line["step"], float(line[self.metric]), (line["context"], line["rows"]))
 
     def _step(self, step: int, done: float, loss: float, rate: float, norm: float, *, alone: bool) -> list[str]:
         self._done = done
@@ -143,7 +145,9 @@ class Observer:
         }
         return [line for what, rule in rules.items() if (line := self._once(what, partial(rule, track)))]
 
-    def _evaluation(self, step: int, value: float) -> list[str]:
+    def _evaluation(self, step: int, value: float, judged_on: tuple[str, int]) -> list[str]:
+        if judged_on != self._judged_on:  # what is of other clips is not compared
+            self.judged, self._judged_on = [], judged_on
         heights = {kind: track.heights[-1] for kind, track in self.tracks.items() if track.heights}
         self.judged.append(Judged(step, value, heights))
         line = self._once("dev rises", lambda: self._overfits() or self._rises())
@@ -244,7 +248,8 @@ class Observer:
         return min(self.judged, key=lambda each: (each.value, each.step))
 
     def _best_told(self) -> str:
-        return f"the best, {self._best().value:.1f} at step {self._best().step}, is kept"
+        """Of the live weights; averages of them may be better, and are kept then."""
+        return f"nothing worse than the best, {self._best().value:.1f} at step {self._best().step}, is kept"
 
 
 def _spike(track: Track) -> str | None:
