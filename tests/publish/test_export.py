@@ -27,7 +27,7 @@ from whispertune.publish.runtimes.heard import Clip, Heard, Runtime
 from whispertune.publish.runtimes.transformers import Transformers
 from whispertune.reporting import Reporter
 from whispertune.service.data import read_data
-from whispertune.service.export import export_model
+from whispertune.service.export import export_model, reference_of
 
 
 def test_a_spoiled_export_is_removed(
@@ -221,6 +221,21 @@ def test_an_export_that_writes_nothing_is_none(
     monkeypatch.setitem(RUNTIMES, "ct2", Opened(Says("ett två tre")))
     report = export(tiny, "ct2", tmp_path / "out", reference=reference)
     assert report.as_json()["texts_apart"] == 0
+
+
+def test_a_run_with_a_small_dev_is_verified_on_rows_of_train_too(
+    tiny: ModelFolder, noises: Path, tmp_path: Path
+) -> None:
+    """The tolerances are for 500 words: of a few, two words that were a toss-up are more than half a point."""
+    data = tmp_path / "data"
+    shutil.copytree(noises, data)
+    run = finished_run(tmp_path / "my-run", tiny.path, data)
+    rows = {name: len((data / name / "metadata.jsonl").read_text().splitlines()) for name in ("train", "dev")}
+    found = reference_of(str(run.folder), tiny).compare(Transformers(tiny), Reporter())
+    assert (found.clips, found.clips_of_train) == (sum(rows.values()), rows["train"])
+    shutil.rmtree(data / "train")
+    found = reference_of(str(run.folder), tiny).compare(Transformers(tiny), Reporter())
+    assert (found.clips, found.clips_of_train) == (rows["dev"], 0)
 
 
 def test_its_readme_tells_whose_it_is(tiny: ModelFolder, tmp_path: Path, noises: Path) -> None:

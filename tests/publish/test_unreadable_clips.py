@@ -54,6 +54,16 @@ def test_others_are_read_in_their_place(tmp_path: Path) -> None:
     assert (found.clips, found.words, found.clips_unreadable) == (2, 800, 1)
 
 
+def test_rows_of_train_come_where_the_others_have_too_few_words(tmp_path: Path) -> None:
+    broken = [replace(each, text="word " * 200) for each in clips(tmp_path, broken=True)]
+    train = [replace(each, id=f"train/{each.id}") for each in broken]
+    found = Reference(Perfect, broken[1:], of_train=train).compare(Perfect(), Reporter())
+    assert (found.clips, found.clips_of_train, found.words, found.clips_unreadable) == (3, 2, 600, 1)
+    assert "on 3 clips with 600 words, 2 of them from train, 1 more cannot be read" in found.told(0.5)
+    enough = Reference(Perfect, [replace(each, text="word " * 250) for each in broken], of_train=train)
+    assert enough.compare(Perfect(), Reporter()).clips_of_train == 0
+
+
 class Perfect:
     name = "perfect 1.0"
 

@@ -53,6 +53,7 @@ class Comparison:
     source_seconds: float  # of decoding, one clip at a time
     export_seconds: float
     clips_unreadable: int = 0  # left out
+    clips_of_train: int = 0  # of the clips; there where the others have too few words
 
     @property
     def wer_apart(self) -> float:
@@ -83,6 +84,7 @@ class Comparison:
         source, export, amount = self.wer_source, self.wer_export, f"{self.words} words"
         if self.metric == "cer":
             source, export, amount = self.cer_source, self.cer_export, f"{self.characters} characters"
+        trained = f", {self.clips_of_train} of them from train" if self.clips_of_train else ""
         left_out = f", {self.clips_unreadable} more cannot be read" if self.clips_unreadable else ""
         texts = (
             ""
@@ -92,7 +94,7 @@ class Comparison:
         )
         return (
             f"{self.apart:.2f} {self.metric.upper()} from the source ({source:.2f} there, {export:.2f} here, "
-            f"at most {allowed} allowed) on {self.clips} clips with {amount}{left_out}{texts}"
+            f"at most {allowed} allowed) on {self.clips} clips with {amount}{trained}{left_out}{texts}"
         )
 
 
@@ -105,13 +107,18 @@ class _Decoded:
     heard: Sequence[Heard]
     seconds: float
     unreadable: int  # segments
+    of_train: int  # segments
 
 
 class Reference:
     """Clips, and what the source of exports writes on them: decoded once for all that are held against it."""
 
-    def __init__(self, open_source: Callable[[], Runtime], segments: Sequence[Segment]) -> None:
+    def __init__(
+        self, open_source: Callable[[], Runtime], segments: Sequence[Segment], of_train: Sequence[Segment] = ()
+    ) -> None:
         """Of the segments the first that can be read are taken, up to 500 words, or as much text without spaces.
+
+        Those `of_train`, which the model was trained on, are taken where the others are not enough.
 
         Raises:
             InputError: there are none; nothing would be verified.
@@ -119,6 +126,7 @@ class Reference:
         if not segments:
             raise InputError("no clips to verify the export with", fix="give some with --data, or --no-verify")
         self._open_source, self._segments = open_source, segments
+        self._of_train = of_train
         self._decoded: _Decoded | None = None
 
     def compare(self, exported: Runtime, tell: Reporter) -> Comparison:
@@ -132,12 +140,13 @@ class Reference:
         return _comparison(source, heard, seconds)
 
     def _decode(self, tell: Reporter) -> _Decoded:
-        found, clips, unreadable = _clips(self._segments)
+        found, clips, unreadable = _clips([*self._segments, *self._of_train])
         if not found:
             where = name_of(self._segments[0].recording)
             raise InputError("none of the clips to verify with decodes", where=where, fix="give others with --data")
         heard, seconds = _hear(self._open_source(), clips, "the source", tell)
-        return _Decoded(found, clips, heard, seconds, unreadable)
+        trained = max(0, len(found) + unreadable - len(self._segments))
+        return _Decoded(found, clips, heard, seconds, unreadable, trained)
 
 
 def _comparison(source: _Decoded, heard: Sequence[Heard], seconds: float) -> Comparison:
@@ -164,6 +173,7 @@ def _comparison(source: _Decoded, heard: Sequence[Heard], seconds: float) -> Com
         source_seconds=source.seconds,
         export_seconds=seconds,
         clips_unreadable=source.unreadable,
+        clips_of_train=source.of_train,
     )
 
 
@@ -183,11 +193,12 @@ def _clips(segments: Sequence[Segment]) -> tuple[list[Segment], list[Clip], int]
                 continue
             found.append(segment)
             clips.append(Clip(samples, segment.language, segment.task))
-            words += _words(segment)
+            words += words_of(segment)
     return found, clips, unreadable
 
 
-def _words(segment: Segment) -> float:
+def words_of(segment: Segment) -> float:
+    """How many words a text counts as, in languages written without spaces about."""
     unspaced = leads_with_cer(text_language(segment))
     return len(segment.text) / CHARACTERS_A_WORD if unspaced else len(segment.text.split())
 

@@ -7,15 +7,17 @@ report = export_model("openai/whisper-small", "ggml", Path("deployed"), quantiza
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from whispertune.data.audio import AudioReader
 from whispertune.data.segments import Segment
-from whispertune.errors import InputError
+from whispertune.data.sources.rows import LONGEST_S
+from whispertune.errors import InputError, WhispertuneError
 from whispertune.model.export import check_export
 from whispertune.model.load import RUN_MARK, ModelFolder, find_model
 from whispertune.model.naming import last_part
-from whispertune.publish.comparison import Reference
+from whispertune.publish.comparison import ENOUGH_WORDS, Reference, words_of
 from whispertune.publish.export import ExportReport, check_possible
 from whispertune.publish.export import export as export_folder
 from whispertune.publish.readme import origin_of, readme
@@ -77,22 +79,28 @@ def default_folder(model: str, to: str, quantization: str | None) -> Path:
 def reference_of(model: str, folder: ModelFolder, data: str | None = None, language: str | None = None) -> Reference:
     """What its exports are held against: the model by transformers, on clips with 500 words where there are so many.
 
-    The clips are those of `data`, else of the run's own test or dev set, else spoken by a synthesiser.
+    The clips are those of `data`, else of the run's own test or dev set, followed by rows of train where these have too
+    few words, else spoken by a synthesiser.
 
     Raises:
         InputError: there are none.
     """
-    return Reference(lambda: Transformers(folder), _clips(model, folder, data, language))
+    return Reference(lambda: Transformers(folder), *_clips(model, folder, data, language))
 
 
-def _clips(model: str, folder: ModelFolder, data: str | None, language: str | None) -> Sequence[Segment]:
+def _clips(
+    model: str, folder: ModelFolder, data: str | None, language: str | None
+) -> tuple[Sequence[Segment], Sequence[Segment]]:
+    """Those that were not trained on, and those that were."""
     run = Path(model).expanduser()
     if data is None and not (run / RUN_MARK).exists():
-        return spoken_clips()
+        return spoken_clips(), ()
     with AudioReader() as reader:
         if data is not None:
-            return read_data(data, folder.vocabulary, folder.generation, reader, language=language).segments
-        return _reported(Run(run), folder, reader)
+            return read_data(data, folder.vocabulary, folder.generation, reader, language=language).segments, ()
+        reported = _reported(Run(run), folder, reader)
+        enough = sum(map(words_of, reported)) >= ENOUGH_WORDS
+        return reported, () if enough else _trained(Run(run), folder, reader)
 
 
 def _reported(run: Run, folder: ModelFolder, reader: AudioReader) -> Sequence[Segment]:
@@ -110,3 +118,18 @@ def _reported(run: Run, folder: ModelFolder, reader: AudioReader) -> Sequence[Se
             where=error.where,
             fix="put them back, or --no-verify; export takes other clips with --data",
         ) from error
+
+
+def _trained(run: Run, folder: ModelFolder, reader: AudioReader) -> Sequence[Segment]:
+    """The first rows of train, as many as are needed at most; none where they are streamed or cannot be read."""
+    recipe = load_recipe(run.resolved_recipe)
+    tables = [table.model_copy(update={"limit_rows": ENOUGH_WORDS}) for table in recipe.data.train]
+    if any(table.streaming for table in tables):
+        return ()
+    try:
+        found = read_sources(
+            tables, folder.vocabulary, reader, language=recipe.language, task=recipe.task, origin="data.train"
+        )
+    except WhispertuneError:  # it was moved since; dev alone verifies too
+        return ()
+    return [replace(each, id=f"train/{each.id}") for each in found.segments if each.duration_s <= LONGEST_S]
