@@ -121,6 +121,37 @@ def test_a_file_of_names(tmp_path: Path) -> None:
         load_tagger(str(tmp_path / "none.txt"))
 
 
+def test_a_pipeline_of_spacy(tmp_path: Path) -> None:
+    import spacy
+
+    pipeline = spacy.blank("sv")
+    pipeline.add_pipe("entity_ruler").add_patterns(  # type: ignore[attr-defined]
+        [{"label": "PER", "pattern": "Anna Berg"}, {"label": "LOC", "pattern": "Umeå"}]
+    )
+    pipeline.to_disk(tmp_path / "names")
+    tagger = load_tagger(f"spacy:{tmp_path / 'names'}")
+    assert tagger.name == f"spacy:sv_pipeline {pipeline.meta['version']}"
+    assert [
+        [(each.start, each.end, each.kind) for each in found] for found in tagger.tag(["hej", "Anna Berg i Umeå"])
+    ] == [
+        [],
+        [(0, 9, "PER"), (12, 16, "LOC")],
+    ]
+    found = score_entities(scored(("Anna Berg i Umeå", "Anna Borg i Umeå")), tagger, normalizer_for("sv"))
+    assert (found.alone.errors, found.left_out.errors) == (1, 0)
+    assert {each.kind: (each.right, each.entities) for each in found.kinds} == {"PER": (0, 1), "LOC": (1, 1)}
+
+
+@pytest.mark.parametrize("content", [None, "[nlp]\n", "not a config"])
+def test_what_spacy_cannot_load_is_no_traceback(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "meta.json").write_text("{}")
+        (tmp_path / "config.cfg").write_text(content)
+    with pytest.raises(InputError, match="spaCy cannot load this pipeline") as raised:
+        load_tagger(f"spacy:{tmp_path}")
+    assert raised.value.where == f"spacy:{tmp_path}"
+
+
 def test_where_spacy_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spacy", None)
     with pytest.raises(InputError, match="not installed") as raised:

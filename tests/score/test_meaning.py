@@ -3,13 +3,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import SafetensorError
 
 from tests.scored import scored
 from whispertune.errors import InputError
@@ -132,70 +130,3 @@ def test_where_the_package_is_missing(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(InputError, match="not installed") as raised:
         load_embedder(tmp_path)
     assert raised.value.fix == 'pip install "whispertune[meaning]"'
-
-
-Calls = list[tuple[object, dict[str, object]]]
-
-
-def stand_in(monkeypatch: pytest.MonkeyPatch, error: Exception | None = None) -> Calls:
-    """Put a module in the place of sentence-transformers; what its model is asked, loading first.
-
-    The package is an extra that tests do not install. Its model is made from a folder and keywords, and `encode` takes
-    a list of texts and keywords.
-    """
-    calls: Calls = []
-
-    class SentenceTransformer:
-        def __init__(self, model_name_or_path: str, **options: object) -> None:
-            calls.append((model_name_or_path, options))
-            if error is not None:
-                raise error
-
-        def encode(self, sentences: list[str], **options: object) -> np.ndarray:
-            calls.append((sentences, options))
-            return Bags().embed(sentences)
-
-    module = ModuleType("sentence_transformers")
-    module.SentenceTransformer = SentenceTransformer  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
-    return calls
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    """As far as it is looked at before sentence-transformers is asked."""
-    folder = tmp_path / "mini"
-    folder.mkdir()
-    (folder / "modules.json").write_text("[]")
-    return folder
-
-
-def test_what_sentence_transformers_is_asked(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is fetched, no code in the folder is run, and vectors come as arrays and quietly."""
-    calls = stand_in(monkeypatch)
-    embedder = load_embedder(saved)
-    assert calls == [(str(saved), {"local_files_only": True, "trust_remote_code": False})]
-    found = score_meaning(scored(("do not take it", "do take it"), ("so it is", "so it is")), embedder, "sv")
-    assert calls[1:] == [(["do not take it", "do take it"], {"convert_to_numpy": True, "show_progress_bar": False})]
-    assert found.wrong[0].similarity == pytest.approx(3 / 12**0.5)
-    assert found.model == "mini"
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError("no file"),
-        ValueError("no type"),
-        KeyError("modules"),
-        RuntimeError("sizes"),
-        ImportError("no tokenizer"),
-        SafetensorError("cut short"),
-    ],
-    ids=lambda error: type(error).__name__,
-)
-def test_what_it_cannot_load_is_no_traceback(saved: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    stand_in(monkeypatch, error)
-    with pytest.raises(InputError, match="can load") as raised:
-        load_embedder(saved)
-    assert raised.value.where == str(saved)
-    assert str(error) in str(raised.value)
