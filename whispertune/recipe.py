@@ -257,7 +257,7 @@ class Evaluation(Table):
         None, description="rows of dev that are decoded while training, always the same; unset: as share allows"
     )
     share: float = Field(
-        0.15, gt=0, lt=1, description="of the time of training, that evaluations on the way take, at most"
+        0.15, gt=0, lt=1, description="of the time from the first step to the last, for evaluations on the way, at most"
     )
     verify_clips: int = Field(20, ge=0, description="decoded by transformers too at the start, to check the engine")
     retention_subset: Count = Field(30, description="rows of each retention set that are decoded while training")

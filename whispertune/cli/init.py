@@ -41,7 +41,7 @@ epochs = 3
 
 [evaluation]
 # times = 4  # evaluations on part of dev while training
-# share = 0.15  # of the time of training that they take at most: as many rows of dev are decoded
+# share = 0.15  # of the time from first to last step, for them at most: as many rows of dev are decoded
 
 [checkpoints]
 # best = "auto"  # what selects: wer, cer, wer_normalized, cer_normalized; auto: wer, or cer without spaces
