@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from whispertune.diagnose.advice import weighed
 from whispertune.diagnose.findings.confidence import over_confidence
 from whispertune.diagnose.findings.fitting import over_fitting
 from whispertune.diagnose.findings.mismatch import decoding_unlike_training
 from whispertune.diagnose.history import Evaluated, History, read_history
 from whispertune.diagnose.run import diagnose
+from whispertune.recipe import Checkpoints, Data, Recipe, Train
 
 # The Hindi run of whisper-small in Hugging Face's article on fine-tuning Whisper. Published here are the five WER and
 # the first and last dev loss; the three losses between them are taken as rising.
@@ -62,7 +64,25 @@ def test_calibration_that_was_measured_is_shown_before_and_after() -> None:
     assert found is not None
     assert found.sure == "certain"
     assert [each.value for each in found.seen[-2:]] == [4.0, 9.0]
-    assert (found.change[0].key, found.change[0].value) == ("checkpoints.best", '"wer"')
+
+
+def test_a_run_of_ours_is_not_told_to_keep_by_wer_which_it_cannot_but_do() -> None:
+    history = history_of(HINDI_LOSS, HINDI_WER)
+    for recipe in (None, Recipe(model="m", data=Data(), checkpoints=Checkpoints(best="wer"))):
+        found = over_confidence(history, recipe)
+        assert found is not None
+        assert [each.key for each in found.change] == ["", "train.label_smoothing"]
+        assert "never by loss" in found.change[0].why
+        assert "step 4,000" in found.change[0].why
+
+
+def test_where_smoothing_is_there_already_the_next_thing_is_named() -> None:
+    recipe = Recipe(model="m", data=Data(), train=Train(label_smoothing=0.1, epochs=5))
+    found = over_confidence(history_of(HINDI_LOSS, HINDI_WER), recipe)
+    assert found is not None
+    advised = weighed(found, recipe)
+    assert advised.seen[-1].value == "train.label_smoothing = 0.1"
+    assert [(each.key, each.value) for each in advised.change] == [("", "leave what is kept"), ("train.epochs", "1")]
 
 
 @pytest.mark.parametrize(

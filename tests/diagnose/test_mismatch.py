@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from whispertune.diagnose.advice import weighed
+from whispertune.diagnose.finding import Finding
 from whispertune.diagnose.findings.mismatch import decoding_unlike_training, rate_allowed
 from whispertune.diagnose.history import Evaluated, History, Step
 from whispertune.diagnose.predictions import Predictions
 from whispertune.diagnose.run import diagnose
+from whispertune.recipe import Checkpoints, Clean, Data, Recipe, SourceTable, Windows
 from whispertune.score.wer import UtteranceScore, score
 
 # A tutorial's Swedish run: dev loss and WER as decoded first, and after the language was forced.
@@ -125,6 +129,120 @@ def test_capitals_and_commas_alone_are_normalisation() -> None:
     assert found.seen[-1].value == "normalisation"
     assert found.sure == "certain"
     assert any(each.value == '"wer_normalized"' for each in found.change)
+
+
+def told_to(predictions: Predictions | None, recipe: Recipe, given: History | None = None) -> Finding:
+    """What a run of this recipe is told."""
+    found = decoding_unlike_training(given or history(), predictions, "sv", recipe)
+    assert found is not None
+    return weighed(found, recipe)
+
+
+def recipe_of(**tables: Any) -> Recipe:
+    return Recipe(model="m", data=tables.pop("data", Data()), **tables)
+
+
+ENGLISH = written(["the old bridge was built of stone", "we are going to the sea and it is early"] * 5)
+SHIFTED = written([SENTENCES[-1], *SENTENCES[:-1]])
+
+
+def test_many_empty_texts_are_empty() -> None:
+    found = decoding_unlike_training(history(), written([""] * 4 + list(SENTENCES[4:])))
+    assert found is not None
+    assert found.seen[-1].value == "empty"
+    assert "Nothing is written" in found.means
+    assert ("empty", 40.0) in [(each.name, each.value) for each in found.seen]
+    assert any(each.value == "row-0, row-1, row-2, row-3" for each in found.seen)
+    theirs = replace(history(), writer="transformers")
+    found = decoding_unlike_training(theirs, written([""] * 4 + list(SENTENCES[4:])))
+    assert found is not None
+    assert "decoder_start_token_id" in found.change[0].value
+    few = written([""] * 2 + [" ".join(reversed(text.split())) for text in SENTENCES[2:]])
+    other = decoding_unlike_training(history(), few)
+    assert other is not None
+    assert "empty" not in {each.name for each in other.seen} | {each.value for each in other.seen}
+
+
+def test_english_in_a_recipe_that_names_language_and_task_is_of_the_rows() -> None:
+    found = told_to(ENGLISH, recipe_of(language="sv"))
+    assert found.seen[-1].value == "rows"
+    assert 'language = "sv", task = "transcribe"' in [each.value for each in found.seen]
+    assert "the task is transcribe" in found.means
+    assert {"language", "task"}.isdisjoint(each.key for each in found.change)
+    named = told_to(ENGLISH, recipe_of(language="swedish"))
+    assert "language" not in [each.key for each in named.change]  # by its name
+
+
+def test_the_recipes_task_and_language_say_which_of_them_it_is() -> None:
+    translating = told_to(replace(ENGLISH, language="en"), recipe_of(language="sv", task="translate"))
+    assert (translating.seen[-1].value, translating.sure) == ("task", "certain")
+    assert ("task", '"transcribe"') in [(each.key, each.value) for each in translating.change]
+    nameless = told_to(ENGLISH, recipe_of())
+    assert nameless.seen[-1].value == "language"
+    assert "language" in [each.key for each in nameless.change]
+    assert "task" not in [each.key for each in nameless.change]
+    to_swedish = Data(dev=(SourceTable(source="a", target_language="sv"),))
+    target = told_to(ENGLISH, recipe_of(language="fi", task="translate", data=to_swedish))
+    assert target.seen[-1].value == "target"
+    assert "task" not in [each.key for each in target.change]
+
+
+def test_another_script_in_a_recipe_that_names_the_language() -> None:
+    russian = written(["Это старый каменный мост, да"] * 5 + ["мы едем к морю завтра утром"] * 5)
+    found = told_to(russian, recipe_of(language="sv"))
+    assert "rows" in found.means.split("so either ")[1]
+    assert {"language", "clean.script"}.isdisjoint(each.key for each in found.change)
+    unchecked = told_to(russian, recipe_of(language="sv", clean=Clean(script=False)))
+    assert ("clean.script", "true") in [(each.key, each.value) for each in unchecked.change]
+
+
+def test_text_of_the_row_before_without_prompts_is_a_shift() -> None:
+    with_prompts = told_to(SHIFTED, recipe_of(language="sv"))
+    assert with_prompts.seen[-1].value == "prompt"
+    assert ("windows.prompt_share", "0.0") in [(each.key, each.value) for each in with_prompts.change]
+    assert "windows.prompt_share = 0.2" in [each.value for each in with_prompts.seen]
+    without = told_to(SHIFTED, recipe_of(language="sv", windows=Windows(prompt_share=0.0)))
+    assert without.seen[-1].value == "shifted rows"
+    assert "windows.prompt_share" not in [each.key for each in without.change]
+    assert "windows.prompt_share = 0" in [each.value for each in without.seen]
+
+
+def test_one_text_or_one_beginning_without_prompts_is_no_prompt() -> None:
+    recipe = recipe_of(language="sv", windows=Windows(prompt_share=0.0))
+    same = told_to(written(["ja ja ja"] * 10), recipe)
+    assert "no window carries the text before it" in same.means
+    begun = told_to(written([f"Tack till {' '.join(reversed(text.split()))}" for text in SENTENCES]), recipe)
+    assert "no window carries the text before it" in begun.means
+    for found in (same, begun):
+        assert found.change
+        assert "windows.prompt_share" not in [each.key for each in found.change]
+
+
+def test_normalisation_that_the_recipe_has_is_said_to_be_so() -> None:
+    shouted = written([", ".join(text.upper().split()) + "!" for text in SENTENCES])
+    best = Checkpoints(best="wer_normalized")
+    found = told_to(shouted, recipe_of(language="sv", checkpoints=best))
+    assert found.seen[-1].value == 'checkpoints.best = "wer_normalized"'
+    assert [each.key for each in found.change] == ["clean.case", "clean.punctuation", ""]
+    whole = told_to(shouted, recipe_of(language="sv", checkpoints=best, clean=Clean(case="lower", punctuation="strip")))
+    assert [each.key for each in whole.change] == [""]
+    assert "has not learned to write so" in whole.means
+
+
+def test_tokens_in_texts_are_taken_out_by_markup_where_it_is_kept() -> None:
+    tokens = written([f"<|sv|><|transcribe|> {text[::-1]}" for text in SENTENCES])
+    assert ("clean.markup", '"strip"') in [(each.key, each.value) for each in told_to(tokens, recipe_of()).change]
+    for done in ("strip", "drop"):
+        found = told_to(tokens, recipe_of(clean=Clean(markup=done)))
+        assert "clean.markup" not in [each.key for each in found.change]
+        assert "or had when the model" in found.means
+
+
+def test_without_texts_a_recipe_that_names_its_language_is_told_to_look_at_them() -> None:
+    found = told_to(None, recipe_of(language="sv"))
+    assert found.seen[-1].value == "not known"
+    assert [each.key for each in found.change] == [""]
+    assert "language" in [each.key for each in told_to(None, recipe_of()).change]
 
 
 def test_counts_alone_tell_of_loops_and_of_normalisation() -> None:

@@ -10,7 +10,9 @@ from whispertune.diagnose.findings.outputs import (
     outputs,
     timestamps_lost,
 )
+from whispertune.diagnose.history import History
 from whispertune.diagnose.predictions import Predictions
+from whispertune.diagnose.run import Material, findings_of
 from whispertune.recipe import Data, Recipe, Windows
 from whispertune.score.wer import UtteranceScore, score
 
@@ -30,12 +32,41 @@ def test_loops_are_told_with_the_rows_and_whether_base_has_them_too() -> None:
     found = hallucinations(Predictions(tuned=LOOPS, base=GOOD))
     assert found is not None
     assert (found.severity, found.sure) == ("high", "certain")
-    assert found.seen[0].value == 7.5
+    assert [each.value for each in found.seen[:2]] == ["30 s", 7.5]
     assert "row-0, row-1, row-2" in [each.value for each in found.seen]
     assert "base does so less" in found.means
     both = hallucinations(Predictions(tuned=LOOPS, base=LOOPS))
     assert both is not None
     assert both.severity == "medium"
+
+
+LOOP = f"{SENTENCE} {'tack för att ni tittade ' * 40}"
+
+
+def test_a_single_row_that_makes_most_of_the_errors_counts() -> None:
+    slight = SENTENCE.replace("gamla", "gamle")
+    found = hallucinations(Predictions(tuned=scored([(SENTENCE, LOOP), *[(SENTENCE, slight)] * 29])))
+    assert found is not None
+    assert [each.told for each in found.seen if each.name in ("errors in them", "such as")] == [
+        "errors in them: 87.3 % of all, 66.7 points of the WER",
+        "such as: row-0",
+    ]
+
+
+def test_a_single_loop_that_hardly_matters_is_let_be() -> None:
+    wrong = " ".join(reversed(SENTENCE.split()))
+    assert hallucinations(Predictions(tuned=scored([(SENTENCE, LOOP), *[(SENTENCE, wrong)] * 150]))) is None  # of many
+    assert hallucinations(Predictions(tuned=scored([(SENTENCE, LOOP), *[(SENTENCE, SENTENCE)] * 2000]))) is None
+
+
+def test_in_scripts_without_spaces_a_loop_is_weighed_by_characters() -> None:
+    said = "今天天气很好我们去公园散步"
+    pairs = [(said, said + "谢谢大家" * 40), *[(said, said)] * 29]
+    references, texts = zip(*pairs, strict=True)
+    rows = score([str(n) for n in range(30)], references, texts, "zh")[1]
+    found = hallucinations(Predictions(tuned=tuple(rows), language="zh"))
+    assert found is not None
+    assert "points of the CER" in found.seen[2].told
 
 
 def test_text_on_silence_is_made_up() -> None:
@@ -58,12 +89,12 @@ def test_long_rows_that_lose_their_words() -> None:
     pairs = [(SENTENCE, SENTENCE)] * 30 + [(long, f"{SENTENCE} {SENTENCE}")] * 10
     found = deletions_on_long(Predictions(tuned=scored(pairs)))
     assert found is not None
-    assert found.seen[0].value == 60.0
-    assert "characters of text" in found.seen[2].told
+    assert found.seen[1].value == 60.0
+    assert "characters of text" in found.seen[3].told
     durations = {f"row-{n}": 3.0 if n < 30 else 25.0 for n in range(40)}
     timed = deletions_on_long(Predictions(tuned=scored(pairs), durations_s=durations))
     assert timed is not None
-    assert (timed.seen[2].value, timed.seen[2].unit) == (25.0, "s")
+    assert (timed.seen[3].value, timed.seen[3].unit) == (25.0, "s")
 
 
 def test_deletions_everywhere_are_no_matter_of_length() -> None:
@@ -77,9 +108,28 @@ def test_texts_that_end_early() -> None:
     start = " ".join(SENTENCE.split()[:4])
     found = cut_off(Predictions(tuned=scored([(SENTENCE, start)] * 4 + [(SENTENCE, SENTENCE)] * 36)))
     assert found is not None
-    assert found.seen[0].value == 10.0
+    assert found.seen[1].value == 10.0
     assert cut_off(Predictions(tuned=scored([(SENTENCE, SENTENCE[:-4])] * 40))) is None  # a word is missing
     assert cut_off(Predictions(tuned=scored([(SENTENCE, "")] * 40))) is None  # that is another matter
+
+
+def test_what_the_recipe_has_is_not_advised_and_what_comes_next_is() -> None:
+    start, long = " ".join(SENTENCE.split()[:4]), f"{SENTENCE} " * 5
+    pairs = [(SENTENCE, SENTENCE)] * 26 + [(SENTENCE, start)] * 4 + [(long, f"{SENTENCE} {SENTENCE}")] * 10
+    recipe = Recipe(model="m", data=Data(), windows=Windows(fit_share=0.0))
+    material = Material(History((), ()), Predictions(tuned=scored(pairs)), recipe)
+    advised = {each.key: each for each in findings_of(material)}
+    assert [each.key for each in advised["cut-off"].change] == ["", ""]
+    assert advised["cut-off"].seen[-1].told == "already in the recipe: windows.max_tokens = 220"
+    assert [each.key for each in advised["deletions-on-long"].change] == ["data.train", ""]
+    other = Recipe(model="m", data=Data(), windows=Windows(fit_share=0.6, max_tokens=100))
+    advised = {each.key: each for each in findings_of(Material(material.history, material.predictions, other))}
+    assert (advised["cut-off"].change[0].key, advised["cut-off"].change[0].value) == ("windows.max_tokens", "220")
+    assert advised["deletions-on-long"].change[0].told.startswith("windows.fit_share = 0.3")
+    looping = Material(History((), ()), Predictions(tuned=LOOPS), recipe)
+    (found,) = findings_of(looping)
+    assert "windows.timestamps_share" not in [each.key for each in found.change]
+    assert found.change[0].key == "train.learning_rate"
 
 
 def test_training_without_timestamps_loses_them() -> None:

@@ -50,13 +50,13 @@ def test_few_voices_in_train() -> None:
 
 
 def test_a_dev_of_known_voices() -> None:
-    assert known_speakers(Facts(train_speakers=MANY, dev_speakers=frozenset("ab"))) is not None
-    assert known_speakers(Facts(train_speakers=MANY, dev_speakers=frozenset("az"))) is None
+    assert known_speakers(Facts(train_speakers=MANY, decoded_speakers=frozenset("ab"))) is not None
+    assert known_speakers(Facts(train_speakers=MANY, decoded_speakers=frozenset("az"))) is None
     assert known_speakers(Facts(train_speakers=MANY)) is None
 
 
 def test_texts_in_both_splits_are_a_leak_unless_they_are_dropped() -> None:
-    facts = Facts(dev_rows=100, shared_texts=10)
+    facts = Facts(decoded_rows=100, shared_texts=10)
     found = leakage(facts, None)
     assert found is not None
     assert (found.severity, found.sure) == ("high", "certain")
@@ -88,6 +88,36 @@ def test_rows_are_read_from_the_sources_again(tmp_path: Path) -> None:
     assert set(found.speakers.values()) == {"ann"}
     gone = recipe.model_copy(update={"data": Data(train=(SourceTable(source=str(tmp_path / "gone.jsonl")),))})
     assert read_rows(gone) == Rows()
+
+
+def manifest_of(path: Path, speaker: str, text: str) -> SourceTable:
+    """Ten rows of a speaker, all with this text and a number."""
+    soundfile.write(path.parent / "a.wav", np.zeros(16_000 * 10), 16_000)
+    rows = [{"audio": "a.wav", "text": f"{text} {n}", "speaker": speaker, "start": n, "end": n + 1} for n in range(10)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return SourceTable(source=str(path))
+
+
+def test_what_was_read_is_named_by_its_split(tmp_path: Path) -> None:
+    train = manifest_of(tmp_path / "train.jsonl", "ann", "det var en gång en katt")
+    dev = manifest_of(tmp_path / "dev.jsonl", "bob", "något helt annat står här nu")
+    leaked = manifest_of(tmp_path / "test.jsonl", "ann", "det var en gång en katt")
+    few = Predictions(base=heard(3, 20), tuned=heard(1, 20), language="sv")
+    for split, data in (
+        ("test", Data(train=(train,), dev=(dev,), test=(leaked,))),
+        ("dev", Data(train=(train,), dev=(leaked,))),
+    ):
+        recipe = Recipe(model="m", language="sv", data=data, clean=Clean(leakage="allow"))
+        rows = read_rows(recipe)
+        found = {each.key: each for each in variety(None, few, facts_of(rows), recipe)}
+        assert found["leakage"].seen[0].told == f"rows of {split} whose text is in train: 10"
+        assert found["leakage"].means.startswith(f"{split} asks for texts")
+        assert found["known-speakers"].seen[0].told == f"speakers in {split}: 1"
+        assert found["known-speakers"].change[0].value.startswith("other rows" if split == "test" else "rows of")
+        assert found["dev-too-small"].change[0].key == f"data.{split}"
+        assert found["dev-too-small"].seen[0].name == f"rows of {split}"
+    clean = Recipe(model="m", language="sv", data=Data(train=(train,), dev=(leaked,), test=(dev,)))
+    assert {each.key for each in variety(None, Predictions(), facts_of(read_rows(clean)), clean)} == {"few-speakers"}
 
 
 def test_a_difference_that_may_be_luck() -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 Severity = Literal["high", "medium", "low"]
+Bound = Literal["exactly", "at least", "at most"]
 Sure = Literal["certain", "likely", "possible"]
 
 SEVERITIES: Final = ("high", "medium", "low")
@@ -45,6 +46,7 @@ class Change:
     key: str  # empty where it is no key of the recipe
     value: str  # as it stands in the recipe, or in words
     why: str
+    bound: Bound = "exactly"  # what of the recipe's own value is as good
 
     @property
     def told(self) -> str:
@@ -61,6 +63,7 @@ class Finding:
     means: str
     change: tuple[Change, ...]
     sure: Sure
+    otherwise: tuple[Change, ...] = ()  # what comes next where the recipe has some of `change` already
 
     def as_json(self) -> dict[str, Any]:
         """Under the names that `diagnose --json` promises."""

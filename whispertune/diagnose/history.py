@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, Literal
 
+from whispertune.diagnose.trainer_log import read_evaluations, told
 from whispertune.errors import InputError
 from whispertune.score.normalize import NORMALIZERS
 from whispertune.train.run import Run, read_lines
@@ -80,6 +81,8 @@ class History:
     total_steps: int | None = None
     by_characters: bool = False  # the CER is the figure to read, as where words are not separated by spaces
     shares: bool = False  # the log had shares of 1, which are per cent here
+    sets: tuple[str, ...] = ()  # of the evaluations of transformers' log, by name; "" has none
+    judged_set: str = ""  # whose evaluations these are
 
     @property
     def skipped(self) -> int:
@@ -115,7 +118,7 @@ class History:
     @property
     def notes(self) -> tuple[str, ...]:
         """How the figures were read, where there was a choice."""
-        found = []
+        found = [told(self.sets, self.judged_set)] if len(self.sets) > 1 or self.judged_set else []
         rates = [rate for each in self.evaluations if (rate := each.rate(self.metric)) is not None]
         if self.writer == "transformers" and rates:
             unit = "shares of 1" if self.shares else "per cent"
@@ -164,7 +167,7 @@ def read_history(path: Path) -> History:
         InputError: it is none of them, or nothing is in it.
     """
     found = _file(path)
-    history = from_metrics(read_lines(found)) if found.suffix == ".jsonl" else from_trainer_state(_state(found))
+    history = from_metrics(read_lines(found)) if found.suffix == ".jsonl" else _of_state(found)
     if not history.steps and not history.evaluations:
         raise InputError("no step and no evaluation in it", where=str(found), fix=FIX)
     return history
@@ -188,8 +191,8 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda each: -int(each.parent.name[11:]))
 
 
-def _state(path: Path) -> Sequence[Mapping[str, Any]]:
-    """`log_history` of a trainer_state.json."""
+def _of_state(path: Path) -> History:
+    """A trainer_state.json: its `log_history`, and what selected the best checkpoint."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         lines = content["log_history"]
@@ -197,7 +200,7 @@ def _state(path: Path) -> Sequence[Mapping[str, Any]]:
             raise TypeError("log_history is no list of tables")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"no log of transformers' Trainer: {error!r}", where=str(path), fix=FIX) from error
-    return lines
+    return from_trainer_state(lines, content)
 
 
 def from_metrics(lines: Iterable[Mapping[str, Any]]) -> History:
@@ -242,24 +245,32 @@ def _our_evaluation(line: Mapping[str, Any]) -> Evaluated:
     )
 
 
-def from_trainer_state(lines: Iterable[Mapping[str, Any]]) -> History:
-    """transformers' log_history: training lines have `loss`, those of dev `eval_loss`, `eval_wer`."""
+def from_trainer_state(lines: Sequence[Mapping[str, Any]], state: Mapping[str, Any] | None = None) -> History:
+    """transformers' log_history: training lines have `loss`, those of dev `eval_loss`, `eval_wer`.
+
+    `state` is what stands beside it: of several evaluation sets it tells which one selected.
+    """
     steps: dict[int, Step] = {}
-    evaluations: dict[int, Evaluated] = {}
     for line in lines:
         step = line.get("step")
-        if not isinstance(step, int):
-            continue
-        if "loss" in line:
+        if isinstance(step, int) and "loss" in line:
             rate, norm = _number(line, "learning_rate"), _number(line, "grad_norm")
             steps[step] = Step(step, _number(line, "loss"), rate, norm)
-        elif any(name.startswith("eval_") for name in line):
-            evaluations[step] = Evaluated(
-                step, _number(line, "eval_loss"), _number(line, "eval_wer"), _number(line, "eval_cer")
-            )
-    shares = _are_shares(list(evaluations.values()))
-    scaled = _per_cent(evaluations.values(), 100.0 if shares else 1.0)
-    return History(_by_step(steps.values()), scaled, "transformers", max(steps, default=None), shares=shares)
+    logged = read_evaluations(lines, state or {})
+    evaluations = [
+        Evaluated(step, _number(figures, "loss"), _number(figures, "wer"), _number(figures, "cer"))
+        for step, figures in logged.figures.items()
+    ]
+    shares = _are_shares(evaluations)
+    return History(
+        _by_step(steps.values()),
+        _per_cent(evaluations, 100.0 if shares else 1.0),
+        "transformers",
+        max(steps, default=None),
+        shares=shares,
+        sets=logged.sets,
+        judged_set=logged.judged,
+    )
 
 
 def _are_shares(evaluations: Sequence[Evaluated]) -> bool:

@@ -1,7 +1,8 @@
 """What a model wrote for each utterance, and what stands out in it: all from texts and their alignments.
 
 predictions = Predictions(base=base, tuned=read_utterances(run / "evaluations" / "tuned.jsonl"), language="sv")
-predictions.tuned_rates.insertions          # per cent of the reference words
+predictions.tuned_rate("wer")               # per cent
+predictions.decodings                       # what the tuned model wrote, on 30 s and on cut clips
 marks = signs(predictions.tuned)
 marks.loops, marks.same_beginning, marks.other_script    # shares of the utterances
 """
@@ -18,8 +19,11 @@ from typing import Final, Literal
 
 from whispertune.data.scripts import script_of
 from whispertune.score.hallucination import Kind, signs_of
+from whispertune.score.normalize import leads_with_cer
 from whispertune.score.wer import Counts, UtteranceScore
 
+WHOLE: Final = "30 s"
+CUT: Final = "clips cut to what is spoken"
 LOOPS: Final[frozenset[Kind]] = frozenset({"compressible", "repeated"})
 BURSTS: Final[frozenset[Kind]] = frozenset({"burst", "too many words", "too fast"})
 PROMPT_WORDS: Final = 3  # of the row before, at the start of what was written
@@ -29,19 +33,49 @@ ENGLISH: Final = frozenset(  # about a third of the words of English text
 
 
 @dataclass(frozen=True, slots=True)
-class Predictions:
-    """The same rows as base and tuned model wrote them; either may be missing."""
+class Decoding:
+    """What the tuned model wrote, decoded in one way."""
 
-    tuned: tuple[UtteranceScore, ...] = ()
-    base: tuple[UtteranceScore, ...] = ()
+    clips: str  # WHOLE or CUT
+    utterances: tuple[UtteranceScore, ...]
+    base: tuple[UtteranceScore, ...] = ()  # decoded alike; none where base was not
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """The same rows as base and tuned model wrote them; any may be missing."""
+
+    tuned: tuple[UtteranceScore, ...] = ()  # on 30 s
+    base: tuple[UtteranceScore, ...] = ()  # on 30 s
+    cut: tuple[UtteranceScore, ...] = ()  # of the tuned model, on clips cut to what is spoken
     language: str | None = None  # Whisper's code
     durations_s: Mapping[str, float] = field(default_factory=dict)  # by id, where known
     speakers: Mapping[str, str] = field(default_factory=dict)
 
     def tuned_rate(self, metric: Literal["wer", "cer"]) -> float:
-        """Of the tuned model, in per cent."""
-        counts = (each.characters if metric == "cer" else each.words for each in self.tuned)
-        return sum(counts, Counts()).rate
+        """Of the tuned model on 30 s, in per cent."""
+        return rate_of(self.tuned, metric)
+
+    @property
+    def texts(self) -> tuple[UtteranceScore, ...]:
+        """What the tuned model writes: on 30 s, where that was decoded."""
+        return self.tuned or self.cut
+
+    @property
+    def leading(self) -> Literal["wer", "cer"]:
+        """The figure to read in this language."""
+        return "cer" if leads_with_cer(self.language or "") else "wer"
+
+    @property
+    def decodings(self) -> tuple[Decoding, ...]:
+        """Of the tuned model, those that are there."""
+        known = Decoding(WHOLE, self.tuned, self.base), Decoding(CUT, self.cut)
+        return tuple(each for each in known if each.utterances)
+
+
+def rate_of(utterances: Iterable[UtteranceScore], metric: Literal["wer", "cer"]) -> float:
+    """In per cent."""
+    return sum((each.characters if metric == "cer" else each.words for each in utterances), Counts()).rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +89,7 @@ class Signs:
     empty: float  # nothing written where something was said
     other_script: float
     english: float  # of the words written are English function words, less those of the references
+    english_said: float  # of the words of the references
     tokens_as_text: float  # <|...|> written out
     same_beginning: float
     beginning: str  # that they share and their references do not
@@ -62,7 +97,7 @@ class Signs:
     text: str
     prompt_repeated: float
     case_or_punctuation_alone: float  # of the word errors go away with them
-    examples: Mapping[str, tuple[str, ...]]  # ids, by the name of the sign
+    ids: Mapping[str, tuple[str, ...]]  # of the utterances, by the name of the sign
 
 
 def signs(utterances: Sequence[UtteranceScore]) -> Signs:
@@ -81,6 +116,7 @@ def signs(utterances: Sequence[UtteranceScore]) -> Signs:
     found["prompt_repeated"] = _prompt_repeated(utterances)
     beginning, begun = _common(utterances, _beginning)
     text, written = _common(utterances, lambda text: text)
+    said = _english(each.reference for each in utterances)
 
     def share(name: str) -> float:
         return len(found[name]) / max(1, rows)
@@ -92,7 +128,8 @@ def signs(utterances: Sequence[UtteranceScore]) -> Signs:
         on_silence=share("on_silence"),
         empty=share("empty"),
         other_script=share("other_script"),
-        english=_english(each.hypothesis for each in utterances) - _english(each.reference for each in utterances),
+        english=_english(each.hypothesis for each in utterances) - said,
+        english_said=said,
         tokens_as_text=share("tokens_as_text"),
         same_beginning=begun / max(1, rows),
         beginning=beginning,
@@ -100,7 +137,7 @@ def signs(utterances: Sequence[UtteranceScore]) -> Signs:
         text=text,
         prompt_repeated=share("prompt_repeated"),
         case_or_punctuation_alone=spelling_share(utterances),
-        examples={name: tuple(ids[:5]) for name, ids in found.items()},
+        ids={name: tuple(ids) for name, ids in found.items()},
     )
 
 

@@ -16,7 +16,7 @@ from whispertune.data.audio import AudioReader
 from whispertune.data.problems import ASKED_FOR, reasons_of
 from whispertune.data.segments import Segment
 from whispertune.data.sources import open_source
-from whispertune.diagnose.findings.variety import LONG_TEXT, Facts
+from whispertune.diagnose.findings.variety import LONG_TEXT, Facts, Split
 from whispertune.errors import WhispertuneError
 from whispertune.recipe import Recipe, place_of
 from whispertune.sources_of import source_spec
@@ -30,20 +30,22 @@ class Rows:
     """The rows of train and of the split that was decoded; none where they cannot be read."""
 
     train: tuple[Segment, ...] = ()
-    dev: tuple[Segment, ...] = ()
+    decoded: tuple[Segment, ...] = ()
+    split: Split = "dev"  # that was decoded
 
     @property
     def durations_s(self) -> dict[str, float]:
-        return {each.id: each.duration_s for each in self.dev}
+        return {each.id: each.duration_s for each in self.decoded}
 
     @property
     def speakers(self) -> dict[str, str]:
-        return {each.id: each.speaker for each in self.dev if each.speaker}
+        return {each.id: each.speaker for each in self.decoded if each.speaker}
 
 
 def read_rows(recipe: Recipe) -> Rows:
     """The rows of train and of the split that reports."""
-    return Rows(read_split(recipe, "train"), read_split(recipe, "test" if recipe.data.test else "dev"))
+    split: Split = "test" if recipe.data.test else "dev"
+    return Rows(read_split(recipe, "train"), read_split(recipe, split), split)
 
 
 def read_split(recipe: Recipe, name: str) -> tuple[Segment, ...]:
@@ -73,13 +75,14 @@ def read_split(recipe: Recipe, name: str) -> tuple[Segment, ...]:
 def facts_of(rows: Rows) -> Facts:
     """What is said of them in findings."""
     texts = {text for each in rows.train if (text := _plain(each.text))}
-    shared = sum(_plain(each.text) in texts for each in rows.dev)
+    shared = sum(_plain(each.text) in texts for each in rows.decoded)
     return Facts(
         train_rows=len(rows.train) or None,
-        dev_rows=len(rows.dev) or None,
+        decoded_rows=len(rows.decoded) or None,
         train_speakers=_speakers(rows.train),
-        dev_speakers=_speakers(rows.dev),
-        shared_texts=shared if rows.train and rows.dev else None,
+        decoded_speakers=_speakers(rows.decoded),
+        shared_texts=shared if rows.train and rows.decoded else None,
+        split=rows.split,
     )
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from whispertune.diagnose.finding import Finding, sorted_findings
+from whispertune.diagnose.advice import weighed
+from whispertune.diagnose.finding import Figure, Finding, sorted_findings
+from whispertune.diagnose.findings.clips import CUT_CLIPS
 from whispertune.diagnose.findings.confidence import over_confidence
 from whispertune.diagnose.findings.fitting import fitting
 from whispertune.diagnose.findings.forgetting import forgetting
 from whispertune.diagnose.findings.labels import labels
-from whispertune.diagnose.findings.mismatch import decoding_unlike_training
+from whispertune.diagnose.findings.mismatch import CONTEXT, decoding_unlike_training
 from whispertune.diagnose.findings.outputs import outputs
 from whispertune.diagnose.findings.variety import Facts, variety
 from whispertune.diagnose.history import METRICS, History, read_history
@@ -30,8 +32,6 @@ from whispertune.score.normalize import leads_with_cer
 from whispertune.score.wer import read_utterances
 from whispertune.score.written import TRANSLATED_INTO
 from whispertune.train.run import Run, read_lines
-
-TUNED: Final = ("tuned", "tuned_fit")  # evaluations of the kept weights, the first that is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Diagnosis:
                 each.wer is not None or each.cer is not None for each in material.history.evaluations
             ),
             "dev loss": bool(material.history.measured("loss")),
-            "texts of the tuned model": bool(material.predictions.tuned),
+            "texts of the tuned model": bool(material.predictions.texts),
             "texts of the base model": bool(material.predictions.base),
             "the recipe": material.recipe is not None,
             "the rows themselves (speakers, lengths)": material.facts.train_rows is not None,
@@ -125,12 +125,12 @@ def gather(path: Path, retained: Sequence[Retained] = ()) -> Material:
 
 def _predictions(run: Run, recipe: Recipe, rows: Rows) -> Predictions:
     folder = run.folder / "evaluations"
-    paths = [folder / f"{name}.jsonl" for name in TUNED]
-    tuned = next((read_utterances(path) for path in paths if path.is_file()), [])
-    base = folder / "base.jsonl"
+    paths = (folder / f"{name}.jsonl" for name in ("tuned", "base", "tuned_fit"))
+    tuned, base, cut = (tuple(read_utterances(path)) if path.is_file() else () for path in paths)
     return Predictions(
-        tuned=tuple(tuned),
-        base=tuple(read_utterances(base)) if base.is_file() else (),
+        tuned=tuned,
+        base=base,
+        cut=cut,
         language=_written_in(recipe),
         durations_s=rows.durations_s,
         speakers=rows.speakers,
@@ -145,14 +145,16 @@ def _written_in(recipe: Recipe) -> str | None:
 
 
 def findings_of(material: Material) -> tuple[Finding, ...]:
-    """All families, one after the other."""
+    """All families, one after the other; none advises what the recipe has already."""
     history, predictions, recipe = material.judged, material.predictions, material.recipe
-    certainty = over_confidence(history)
-    unlike = decoding_unlike_training(history, predictions, predictions.language)
+    certainty = over_confidence(history, recipe)
+    unlike = decoding_unlike_training(history, predictions, predictions.language, recipe)
     found = [each for each in (certainty, unlike) if each is not None]
     found += fitting(history, recipe)
     found += variety(history, predictions, material.facts, recipe)
     found += outputs(predictions, recipe)
     found += forgetting(material.retained)
-    found += labels(predictions, material.dropped, material.used)
-    return sorted_findings(found)
+    found += labels(predictions, material.dropped, material.used, recipe)
+    if unlike is not None and Figure("cause", CONTEXT) in unlike.seen:
+        found = [each for each in found if each.key != CUT_CLIPS]  # which is said already
+    return sorted_findings(weighed(each, recipe) for each in found)

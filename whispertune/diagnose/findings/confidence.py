@@ -1,21 +1,26 @@
 """Family 1: dev loss rises while WER falls. The model grows too sure of itself, and hears better all the same.
 
-finding = over_confidence(history)       # None where loss and WER agree
-finding.change[0].key                    # "checkpoints.best"
+finding = over_confidence(history, recipe)       # None where loss and WER agree
+finding.change[1].key                            # "train.label_smoothing"
+
+A run of ours keeps by generated text, whatever `checkpoints.best` says: there is no loss to keep by.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from whispertune.diagnose.advice import times_as_long
 from whispertune.diagnose.finding import Change, Figure, Finding, Sure, number
-from whispertune.diagnose.history import Evaluated, History
+from whispertune.diagnose.history import Evaluated, History, Metric
+from whispertune.recipe import Recipe
 
 LEAST_RISE: Final = 0.05  # of the loss, over its lowest
 LEAST_FALL: Final = 0.01  # of the WER, under what it was where the loss was lowest
+SOFTER: Final = "where the probabilities themselves are used"
 
 
-def over_confidence(history: History) -> Finding | None:
+def over_confidence(history: History, recipe: Recipe | None = None) -> Finding | None:
     """The loss of dev is lowest well before its WER is, and rises from there."""
     name = history.metric
     both = [(each, loss, rate) for each, loss in history.measured("loss") if (rate := each.rate(name)) is not None]
@@ -48,17 +53,24 @@ def over_confidence(history: History) -> Finding | None:
         ),
         change=_changes(history, best.step, name),
         sure=sure,
+        otherwise=(
+            times_as_long(recipe, _part(history, lowest), f"{SOFTER}: there dev loss was lowest, at more errors"),
+        ),
     )
 
 
-def _changes(history: History, step: int, name: str) -> tuple[Change, ...]:
-    softer = "where the probabilities themselves are used"
+def _changes(history: History, step: int, name: Metric) -> tuple[Change, ...]:
     if history.writer == "transformers":
+        metric = f"{history.judged_set}_{name}" if history.judged_set else name
         why = f"it keeps step {step:,}; with load_best_model_at_end=True and greater_is_better=False"
-        keep = Change("", f'metric_for_best_model="{name}"', why)
-        return keep, Change("", "label_smoothing_factor=0.1", softer)
-    keep = Change("checkpoints.best", f'"{name}"', f"it keeps step {step:,}")
-    return keep, Change("train.label_smoothing", "0.1", softer)
+        return Change("", f'metric_for_best_model="{metric}"', why), Change("", "label_smoothing_factor=0.1", SOFTER)
+    why = f"it goes by generated text already, never by loss; {name.upper()} is lowest at step {step:,}"
+    return Change("", "leave what is kept", why), Change("train.label_smoothing", "0.1", SOFTER, "at least")
+
+
+def _part(history: History, until: Evaluated) -> float:
+    """Of the run, that was done then."""
+    return round(until.step / max(1, history.last_step), 2)
 
 
 def _calibration(before: Evaluated, after: Evaluated) -> tuple[Sure, tuple[Figure, ...]]:

@@ -13,6 +13,7 @@ from itertools import accumulate
 from statistics import median
 from typing import Final
 
+from whispertune.diagnose.advice import times_as_long
 from whispertune.diagnose.finding import Change, Figure, Finding
 from whispertune.diagnose.history import Evaluated, History
 from whispertune.recipe import Recipe
@@ -45,8 +46,8 @@ Judged = list[tuple[Evaluated, float]]
 def fitting(history: History, recipe: Recipe | None = None) -> list[Finding]:
     """What the curves show of the length of a run and its learning rate."""
     found = [
-        over_fitting(history),
-        under_trained(history),
+        over_fitting(history, recipe),
+        under_trained(history, recipe),
         rate_too_high(history, recipe),
         rate_too_low(history, recipe),
         warm_up_short(history),
@@ -54,7 +55,7 @@ def fitting(history: History, recipe: Recipe | None = None) -> list[Finding]:
     return [each for each in found if each is not None]
 
 
-def over_fitting(history: History) -> Finding | None:
+def over_fitting(history: History, recipe: Recipe | None = None) -> Finding | None:
     """Dev becomes worse and stays so, while train falls on; where dev loss is known it has to rise as well."""
     rates = history.measured(history.metric)
     if len(rates) < 3:
@@ -85,19 +86,19 @@ def over_fitting(history: History) -> Finding | None:
         means="dev becomes worse while train goes on falling: the training rows are learned by heart. What was best is "
         "kept, and the rest of the run was for nothing",
         change=(
-            Change("train.epochs", _shorter(done), "about where dev was best"),
-            Change("train.label_smoothing", "0.1", "and augment.*, which makes the rows differ each time"),
+            times_as_long(recipe, _shorter(done), "about where dev was best"),
+            Change("train.label_smoothing", "0.1", "and augment.*, which makes the rows differ each time", "at least"),
             Change("data.train", "more rows", "helps most"),
         ),
         sure="certain" if rises and falls else "likely",
     )
 
 
-def _shorter(done: float) -> str:
-    return f"{max(0.1, round(done, 1)):g} times as many"
+def _shorter(done: float) -> float:
+    return min(0.9, max(0.1, round(done, 1)))
 
 
-def under_trained(history: History) -> Finding | None:
+def under_trained(history: History, recipe: Recipe | None = None) -> Finding | None:
     """Dev still falls at the end, and train as well."""
     rates = history.measured(history.metric)
     if len(rates) < 2:
@@ -122,7 +123,7 @@ def under_trained(history: History) -> Finding | None:
             *losses,
         ),
         means="dev was still falling when the run ended: more of the same is likely to help",
-        change=(Change("train.epochs", "half as many again, or twice", "with the schedule of the longer run"),),
+        change=(times_as_long(recipe, 1.5, "or twice; with the schedule of the longer run"),),
         sure="likely" if known and not level else "possible",
     )
 
@@ -160,8 +161,6 @@ def rate_too_high(history: History, recipe: Recipe | None = None) -> Finding | N
     ]
     what = "the loss rises" if risen else "the loss jumps about" if jumps else "losses are not finite"
     lower = f"{history.peak_rate / 3:.1g}" if history.peak_rate else "a third of it"
-    batch = recipe.train.segments_a_step if recipe else None
-    larger = f"{2 * batch}" if batch else "twice as many"
     return Finding(
         key="rate-too-high",
         severity="high",
@@ -169,10 +168,19 @@ def rate_too_high(history: History, recipe: Recipe | None = None) -> Finding | N
         means=f"{what}: the learning rate is too high for these steps",
         change=(
             Change("train.learning_rate", lower, "whispertune find-lr looks for one"),
-            Change("train.step_segments", larger, "larger steps are steadier"),
+            _larger_steps(recipe),
         ),
         sure="likely" if risen or skips else "possible",
     )
+
+
+def _larger_steps(recipe: Recipe | None) -> Change:
+    why = "larger steps are steadier"
+    if recipe is None:
+        return Change("train.step_segments", "twice as many", why)
+    if recipe.train.step_windows is not None:
+        return Change("train.step_windows", f"{2 * recipe.train.step_windows}", why)
+    return Change("train.step_segments", f"{2 * (recipe.train.segments_a_step or 1)}", why)
 
 
 def rate_too_low(history: History, recipe: Recipe | None) -> Finding | None:
@@ -193,8 +201,9 @@ def rate_too_low(history: History, recipe: Recipe | None) -> Finding | None:
             Figure("at the end", late),
         ),
         means="the loss creeps down and has not come to rest: the learning rate is too low",
-        change=(Change("train.learning_rate", f"{usual:.2g}", "whispertune find-lr looks for one"),),
+        change=(Change("train.learning_rate", f"{usual:.2g}", "whispertune find-lr looks for one", "at least"),),
         sure="likely",
+        otherwise=(Change("train.warmup_share", "less", "the rate was never full in what was logged"),),
     )
 
 
@@ -233,6 +242,7 @@ def warm_up_short(history: History) -> Finding | None:
             Figure("learning rate, at its highest", peak),
         ),
         means="the loss went up as soon as the rate was full, and came down later: the warm-up is too short",
-        change=(Change("train.warmup_share", "0.1", "or a lower train.learning_rate"),),
+        change=(Change("train.warmup_share", "0.1", "or a lower train.learning_rate", "at least"),),
         sure="likely",
+        otherwise=(Change("train.learning_rate", "half of it", "the hump is where the rate is full"),),
     )

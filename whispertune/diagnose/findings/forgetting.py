@@ -39,7 +39,8 @@ def forgetting(retained: Sequence[Retained]) -> list[Finding]:
             change=(
                 Change("", "whispertune soften", "weights between base and tuned give much of it back"),
                 Change("data.train", "some rows of what is to be kept", "a tenth of the rows is often enough"),
-                Change("train.learning_rate", "half of it", 'or train.method = "lora", which moves less'),
+                Change("train.learning_rate", "half of it", "weights that move less forget less"),
+                Change("train.method", '"lora"', "adapters move less than whole weights"),
             ),
             sure=sure,
         )

@@ -1,6 +1,6 @@
 """Family 7: texts that are written otherwise than they are decoded, and rows that look wrong.
 
-labels(predictions, dropped)     # case, punctuation, numbers, code-switching, suspicious-rows, many-dropped
+labels(predictions, dropped, rows, recipe)   # case, punctuation, numbers, code-switching, suspicious rows, many dropped
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Final
 
+from whispertune.diagnose.advice import by_normalised, times_as_long
 from whispertune.diagnose.finding import Change, Figure, Finding, Severity
 from whispertune.diagnose.predictions import (
     Predictions,
@@ -19,6 +20,7 @@ from whispertune.diagnose.predictions import (
     scripts_in,
     spelling_share,
 )
+from whispertune.recipe import Recipe
 from whispertune.score.wer import UtteranceScore
 
 LEAST_ROWS: Final = 10
@@ -33,16 +35,20 @@ WRONG_CER: Final = 80.0  # per cent, of a row ...
 RIGHT_CER: Final = 35.0  # ... among rows of which half are better than this
 RIGHT_WORDS: Final = 0.2  # at most, of a row that is another text
 MANY_DROPPED: Final = 0.05
+ALIKE: Final = "writes all texts alike"
 
 
 def labels(
-    predictions: Predictions, dropped: Mapping[str, int] | None = None, rows: int | None = None
+    predictions: Predictions,
+    dropped: Mapping[str, int] | None = None,
+    rows: int | None = None,
+    recipe: Recipe | None = None,
 ) -> list[Finding]:
     """What texts and counts show; `dropped` are rows by reason, besides the `rows` that were used."""
-    tuned = predictions.tuned
+    tuned = predictions.texts
     found = [
-        spelled_otherwise(tuned, "case", has_capitals, "clean.case", '"lower"'),
-        spelled_otherwise(tuned, "punctuation", has_punctuation, "clean.punctuation", '"strip"'),
+        spelled_otherwise(tuned, "case", has_capitals, Change("clean.case", '"lower"', ALIKE), recipe),
+        spelled_otherwise(tuned, "punctuation", has_punctuation, Change("clean.punctuation", '"strip"', ALIKE), recipe),
         numbers(tuned),
         code_switching(tuned),
         suspicious_rows(tuned),
@@ -52,7 +58,11 @@ def labels(
 
 
 def spelled_otherwise(
-    utterances: Sequence[UtteranceScore], what: str, has: Callable[[str], bool], key: str, value: str
+    utterances: Sequence[UtteranceScore],
+    what: str,
+    has: Callable[[str], bool],
+    change: Change,
+    recipe: Recipe | None = None,
 ) -> Finding | None:
     """References with (or without) it, texts written without (or with)."""
     if len(utterances) < LEAST_ROWS:
@@ -74,11 +84,9 @@ def spelled_otherwise(
         ),
         means=f"{what} is {more} alone: the texts of train and of dev are not written alike, or were trained too "
         "little for it",
-        change=(
-            Change(key, value, "writes all texts alike"),
-            Change("checkpoints.best", '"wer_normalized"', "where it does not matter"),
-        ),
+        change=(change, by_normalised(recipe, "wer", "where it does not matter")),
         sure="likely",
+        otherwise=(times_as_long(recipe, 1.5, "to write as the texts are written takes training"),),
     )
 
 

@@ -1,12 +1,15 @@
 """Family 4: too little variety, and figures that say less than they seem to.
 
 variety(history, predictions, facts, recipe)    # few-speakers, known-speakers, leakage, dev-too-small
+
+Final figures are of test where the recipe has one, else of dev; findings name the split that was read. The key
+dev-too-small stands for both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from whispertune.diagnose.finding import Change, Figure, Finding
 from whispertune.diagnose.history import History
@@ -16,19 +19,23 @@ from whispertune.score.comparison import compare
 from whispertune.score.normalize import leads_with_cer
 
 FEW_SPEAKERS: Final = 5
-LEAKED_SHARE: Final = 0.02  # of the rows of dev
+LEAKED_SHARE: Final = 0.02  # of the rows that were decoded
 LONG_TEXT: Final = 15  # letters; shorter ones people say everywhere
+
+
+Split = Literal["dev", "test"]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of the rows; None where it is not."""
+    """What is known of the rows of train and of the split that was decoded; None where it is not."""
 
     train_rows: int | None = None
-    dev_rows: int | None = None
+    decoded_rows: int | None = None
     train_speakers: frozenset[str] | None = None  # None unless every row names one
-    dev_speakers: frozenset[str] | None = None
-    shared_texts: int | None = None  # rows of dev whose text, of some length, is in train too
+    decoded_speakers: frozenset[str] | None = None
+    shared_texts: int | None = None  # rows that were decoded whose text, of some length, is in train too
+    split: Split = "dev"  # that was decoded
 
 
 def variety(
@@ -36,7 +43,7 @@ def variety(
 ) -> list[Finding]:
     """What is said of the data's breadth, and of claims that it does not carry."""
     found = [few_speakers(facts), known_speakers(facts), leakage(facts, recipe)]
-    found.append(dev_too_small(predictions) or best_by_luck(history, recipe))
+    found.append(dev_too_small(predictions, facts.split) or best_by_luck(history, recipe))
     return [each for each in found if each is not None]
 
 
@@ -51,31 +58,34 @@ def few_speakers(facts: Facts) -> Finding | None:
         means="train has so few voices that the model may learn them instead of the language",
         change=(
             Change("data.train", "rows of other speakers", "even a few minutes of each help"),
-            Change("augment.pitch_semitones", "2.0", "and augment.speed, which make voices differ"),
+            Change("augment.pitch_semitones", "2.0", "and augment.speed, which make voices differ", "at least"),
         ),
         sure="likely",
     )
 
 
 def known_speakers(facts: Facts) -> Finding | None:
-    if not facts.train_speakers or not facts.dev_speakers:
+    if not facts.train_speakers or not facts.decoded_speakers:
         return None
-    shared = facts.train_speakers & facts.dev_speakers
-    if shared != facts.dev_speakers:
+    shared = facts.train_speakers & facts.decoded_speakers
+    if shared != facts.decoded_speakers:
         return None
+    split = facts.split
+    others = "speakers who are in no other split"
+    rows = f"rows of {others}" if split == "dev" else f"other rows, of {others}"
     return Finding(
         key="known-speakers",
         severity="low",
-        seen=(Figure("speakers in dev", len(facts.dev_speakers)), Figure("of them in train too", len(shared))),
-        means="every speaker of dev is in train: the figures are those of known voices, and say little of others",
-        change=(Change("data.test", "rows of speakers who are in no other split", "they say what others can expect"),),
+        seen=(Figure(f"speakers in {split}", len(facts.decoded_speakers)), Figure("of them in train too", len(shared))),
+        means=f"every speaker of {split} is in train: the figures are those of known voices, and say little of others",
+        change=(Change("data.test", rows, "they say what others can expect"),),
         sure="certain",
     )
 
 
 def leakage(facts: Facts, recipe: Recipe | None) -> Finding | None:
-    """The same texts in train and dev, which were not dropped."""
-    if not facts.shared_texts or not facts.dev_rows or facts.shared_texts < LEAKED_SHARE * facts.dev_rows:
+    """The same texts in train and in what was decoded, which were not dropped."""
+    if not facts.shared_texts or not facts.decoded_rows or facts.shared_texts < LEAKED_SHARE * facts.decoded_rows:
         return None
     if recipe is not None and recipe.clean.leakage == "drop":
         return None  # they were taken out of train
@@ -83,16 +93,16 @@ def leakage(facts: Facts, recipe: Recipe | None) -> Finding | None:
         key="leakage",
         severity="high",
         seen=(
-            Figure("rows of dev whose text is in train", facts.shared_texts),
-            Figure("rows of dev", facts.dev_rows),
+            Figure(f"rows of {facts.split} whose text is in train", facts.shared_texts),
+            Figure(f"rows of {facts.split}", facts.decoded_rows),
         ),
-        means="dev asks for texts that were trained on: the figures are too good",
+        means=f"{facts.split} asks for texts that were trained on: the figures are too good",
         change=(Change("clean.leakage", '"drop"', "takes such rows out of train"),),
         sure="certain",
     )
 
 
-def dev_too_small(predictions: Predictions) -> Finding | None:
+def dev_too_small(predictions: Predictions, split: Split = "dev") -> Finding | None:
     """Tuned better than base by a difference that the rows do not show."""
     ids = {each.id for each in predictions.base} & {each.id for each in predictions.tuned}
     if len(ids) < 2:
@@ -109,13 +119,13 @@ def dev_too_small(predictions: Predictions) -> Finding | None:
         key="dev-too-small",
         severity="medium",
         seen=(
-            Figure("rows", found.utterances),
+            Figure(f"rows of {split}", found.utterances),
             Figure("difference to base", round(found.difference, 2), "points"),
             Figure("95 % interval", f"{low:+.1f} to {high:+.1f}", "points"),
             Figure("p", round(found.test.p_value, 3)),
         ),
         means="the tuned model has fewer errors than base, and it may be luck: these rows show no difference",
-        change=(Change("data.dev", "more rows", "an interval half as wide takes four times as many"),),
+        change=(Change(f"data.{split}", "more rows", "an interval half as wide takes four times as many"),),
         sure="certain",
     )
 
@@ -150,7 +160,7 @@ def best_by_luck(history: History | None, recipe: Recipe | None) -> Finding | No
             Figure(f"{name.upper()} from", round(least, 2), "%"),
             Figure("to", round(most, 2), "% over the run"),
             Figure("half of the 95 % interval", round(half, 2), "points"),
-            *([Figure("rows", rows)] if rows else []),
+            *([Figure("rows of dev", rows)] if rows else []),
         ),
         means="all evaluations lie within the interval of the best: which weights are best is not known",
         change=(_more_rows(rows, recipe),),
