@@ -163,6 +163,11 @@ def test_digits_when_asked_for(language: str, text: str, expected: str) -> None:
     assert written(language, "5 12") == "5 12"
 
 
+def test_every_nukta_goes_first() -> None:
+    """Also where somebody typed two."""
+    assert written("pa", "ਸ\u0a3e\u0a3c\u0a40\u0a3c") == "ਸ\u0a3c\u0a3c\u0a3e\u0a40"
+
+
 @pytest.mark.parametrize("language", SCRIPTS)
 @settings(deadline=None, max_examples=50)
 @given(st.data())

@@ -32,9 +32,13 @@ _SAME_IN_INDIC: Final = {
     "ஶ்ரீ": "ஸ்ரீ",  # Tamil sri
 }
 _INDIC_BLOCKS: Final = (0x0900, 0x0980, 0x0A00, 0x0A80, 0x0B00, 0x0C80)  # of the scripts with a nukta
-# A nukta after the vowel sign or the nasal sign that it should stand before.
+_NUKTAS: Final = "".join(chr(b + 0x3C) for b in _INDIC_BLOCKS)
+# Nuktas among vowel signs, nasal signs and viramas, all of which they should stand before.
 _LATE_NUKTA: Final = tuple(
-    re.compile(f"([{chr(b + 1)}-{chr(b + 3)}{chr(b + 0x3E)}-{chr(b + 0x4C)}]+)({chr(b + 0x3C)})") for b in _INDIC_BLOCKS
+    re.compile(
+        f"[{chr(b + 1)}-{chr(b + 3)}{chr(b + 0x3C)}{chr(b + 0x3E)}-{chr(b + 0x4D)}{chr(b + 0x55)}-{chr(b + 0x57)}]+"
+    )
+    for b in _INDIC_BLOCKS
 )
 
 _TATWEEL: Final = "\u0640"
@@ -73,11 +77,19 @@ def indic(text: str) -> str:
     for old, new in _WITH_JOINER.items():
         text = text.replace(old, new)
     text = basic(text)
-    for late in _LATE_NUKTA:
-        text = late.sub(r"\2\1", text)
+    text = _nukta_first(text)
     for old, new in _SAME_IN_INDIC.items():
         text = text.replace(old, new)
     return unicodedata.normalize("NFC", text)
+
+
+def _nukta_first(text: str) -> str:
+    def ordered(signs: re.Match[str]) -> str:
+        return "".join(sorted(signs[0], key=lambda sign: sign not in _NUKTAS))
+
+    for signs in _LATE_NUKTA:
+        text = signs.sub(ordered, text)
+    return text
 
 
 def arabic(
