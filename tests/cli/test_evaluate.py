@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 
 from whispertune.cli import main
 from whispertune.cli.evaluate import print_examination
+from whispertune.data.audio import AudioReader
 from whispertune.data.captions import Cue, write_captions
 from whispertune.decode.engines import CTranslate2Engine
 from whispertune.evaluation.examination import Examination
@@ -149,7 +151,8 @@ def test_translations_are_scored_as_such(
     texts = [" ".join(each.hypothesis.split()[:8]) for each in read_utterances(out)]
     rows = [{"file_name": f"{number}.wav", "text": f"said {text}"} for number, text in enumerate(texts)]
     (data / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = asked(capsys, run, data, *options)
+    found = asked(capsys, run, data, *options, "--base", run / "model")
+    assert found["base"]["bleu"] == found["bleu"]  # the same weights
     utterances = read_utterances(out)
     scores = score_translations([each.reference for each in utterances], [each.hypothesis for each in utterances])
     assert (found["bleu"], found["chrf"]) == pytest.approx((scores.bleu, scores.chrf))
@@ -263,6 +266,7 @@ def test_text_that_is_cut_off_is_seen(
     ("options", "says"),
     [
         (["--noise", "loud"], "'loud' is no signal-to-noise ratio"),
+        (["--noise", ""], "'' is no signal-to-noise ratio"),
         (["--noise", "10", "--noise-from", "nowhere"], "--noise-from nowhere: no such folder"),
         (["--noise", "10", "--recordings"], "with --recordings, and with --noise and without it"),
         (["--base", "no-such-model"], "no model 'no-such-model'"),
@@ -270,6 +274,7 @@ def test_text_that_is_cut_off_is_seen(
         (["--normalizer", "arabisch"], "one of basic, english, indic, arabic, characters"),
         (["--normalizer", "basic+alef"], "choose among digits"),
         (["--report", "nowhere/report.html"], "there is no such folder"),
+        (["--report", "nowhere/report.html"], "make it, or choose another --report"),
     ],
 )
 def test_what_cannot_be_asked_for(
@@ -277,6 +282,45 @@ def test_what_cannot_be_asked_for(
 ) -> None:
     assert main(["evaluate", str(tiny.path), str(noises / "dev"), "--language", "sv", *options]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_report_does_not_replace_what_is_none(
+    tiny: ModelFolder, noises: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "notes.html"
+    target.write_text("mine")
+    arguments = ["evaluate", str(tiny.path), str(noises / "dev"), "--language", "sv", "--report", str(target)]
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert "is there already" in told
+    assert "choose another --report" in told
+    assert "--out" not in told
+    assert target.read_text() == "mine"
+
+
+def test_a_base_is_given_the_clips_of_the_model(
+    run: Path, tiny: ModelFolder, noises: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stretch is read once under each condition for both, and neither's texts depend on that."""
+    how, noise = Decoding(language="sv", context="fit"), (10.0, 0.0)
+    before = examine_model(str(tiny.path), str(noises / "dev"), how, Wanted(noise_db=noise))
+    asked: Counter[tuple[str, float]] = Counter()
+    read = AudioReader.read
+
+    def counting(self: AudioReader, recording: Any, start_s: float = 0.0, end_s: float | None = None) -> np.ndarray:
+        asked[str(recording), start_s] += 1
+        return read(self, recording, start_s, end_s)
+
+    monkeypatch.setattr(AudioReader, "read", counting)
+    found = examine_model(str(run), str(noises / "dev"), how, Wanted(noise_db=noise))
+    assert found.base is not None
+    assert len(asked) == 3
+    assert set(asked.values()) == {4}  # clean, two ratios, a telephone
+    assert found.base.evaluation.utterances == before.evaluation.utterances
+    for beside, by_itself in zip(found.noise[str(tiny.path)], before.noise[str(tiny.path)], strict=True):
+        assert beside.condition == by_itself.condition
+        assert beside.evaluation.utterances == by_itself.evaluation.utterances
+    assert {each.attribute for each in found.analysis.slices} >= {"level"}  # all rows were listened to
 
 
 def test_a_model_beside_itself(tiny: ModelFolder, noises: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from whispertune.data.segments import Segment
 from whispertune.decode.engines import live_engine, load_live
 from whispertune.errors import DataError, InputError
 from whispertune.evaluation.evaluate import Evaluation, Hypothesis, evaluation_of
-from whispertune.evaluation.inputs import clip
+from whispertune.evaluation.inputs import Source, clip
 from whispertune.evaluation.noise import (
     CLEAN,
     TELEPHONE,
@@ -209,7 +209,7 @@ def test_noise_makes_errors_of_a_real_model(tiny_en: ModelFolder, english_read: 
     segments = read_data(str(english_read), tiny_en.vocabulary, tiny_en.generation, reader, language="en").segments
     noisy, done = Condition(0.0, "white"), []
     found = evaluate_conditions(
-        engine, segments[2:], reader, (CLEAN, noisy), progress=lambda rows, total: done.append((rows, total))
+        engine, segments[2:], Source(reader), (CLEAN, noisy), progress=lambda rows, total: done.append((rows, total))
     )
     clean, white = (each.evaluation.scores.wer for each in found)
     assert clean < 20

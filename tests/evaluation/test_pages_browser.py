@@ -114,7 +114,8 @@ def test_the_page_of_a_comparison(browser: Any, pages: dict[str, Path]) -> None:
         assert page.locator("tbody th[scope=row]").all_inner_texts() == [LONG, HOSTILE, "c"]
         titles = page.locator("thead th").all_inner_texts()
         assert "loss, teacher-forced" in titles
-        assert page.locator(".notes li").count() == 2
+        assert page.locator(".notes li").count() == 3
+        assert page.locator("#further li").count() == 1
         assert page.locator("figure svg").count() == 2
 
 

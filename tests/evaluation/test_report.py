@@ -153,6 +153,18 @@ def test_translations_have_their_own_figures() -> None:
     assert analyse(mixed).translation.rows == 59  # type: ignore[union-attr]
 
 
+def test_translations_of_the_base_stand_beside() -> None:
+    """Of another share of errors, so that the figures differ."""
+    base, found = evaluation(0.8, task="translate"), evaluation(0.2, task="translate")
+    examined = replace(examination(base, found), noise={})
+    drawn = page_of(examined, [Clip(each) for each in _worst_segments(examined)])
+    for name in ("bleu", "chrf"):
+        figures = [getattr(analyse(each).translation, name) for each in (base, found)]
+        assert figures[0] < figures[1]
+        cells = re.findall(r"<td[^>]*>([^<]*)</td>", re.split(f"(?i){name}, nrefs", drawn)[1].partition("</tr>")[0])
+        assert [cell.partition(" ")[0] for cell in cells] == [f"{each:.1f}" for each in figures]
+
+
 def test_levels_are_noted_and_nothing_is_changed() -> None:
     levels = Levels()
     loud, still = (Segment(name, Path("a.wav"), 0, 1, "a", "sv") for name in ("loud", "still"))

@@ -299,6 +299,39 @@ def test_lines_of_before_merged_words_were_counted_are_read(tmp_path: Path) -> N
     assert (utterance.words.errors, utterance.errors_merged, utterance.errors_merged_normalized) == (2, None, None)
 
 
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "raw", "normalized"),
+    [
+        ("Ett, två tre", "ett två fyra", (200 / 3, 500 / 12), (100 / 3, 300 / 11)),
+        ("", "en två", (200.0, 600.0), (200.0, 600.0)),  # as of the corpus: 100 for every insertion
+        ("", "", (0.0, 0.0), (0.0, 0.0)),
+        ("en", "", (100.0, 100.0), (100.0, 100.0)),
+    ],
+)
+def test_each_utterance_has_its_rates_in_the_file(
+    reference: str, hypothesis: str, raw: tuple[float, float], normalized: tuple[float, float], tmp_path: Path
+) -> None:
+    path = tmp_path / "utterances.jsonl"
+    scores, utterances = score(["u"], [reference], [hypothesis], "sv")
+    write_utterances(path, utterances)
+    row = json.loads(path.read_text(encoding="utf-8"))
+    assert (row["wer"], row["cer"]) == pytest.approx(raw)
+    assert (row["wer_normalized"], row["cer_normalized"]) == pytest.approx(normalized)
+    assert all(row[name] == getattr(scores, name) for name in ("wer", "cer", "wer_normalized", "cer_normalized"))
+    assert read_utterances(path) == utterances
+
+
+def test_lines_of_before_rates_were_written_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "utterances.jsonl"
+    _, utterances = score(["u"], ["a b"], ["a c"], "sv")
+    write_utterances(path, utterances)
+    row = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("wer", "cer", "wer_normalized", "cer_normalized"):
+        del row[name]
+    path.write_text(json.dumps(row), encoding="utf-8")
+    assert read_utterances(path) == utterances
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.jsonl"):
         read_utterances(tmp_path / "gone.jsonl")

@@ -87,7 +87,7 @@ def evaluate(
         recordings=recordings,
         tokens=tokens,
         silence=silence,
-        noise_db=parse_ratios(noise) if noise else (),
+        noise_db=() if noise is None else parse_ratios(noise),
         noise_from=noise_from,
         base=base,
         meaning=meaning,

@@ -19,29 +19,29 @@ from whispertune.errors import InputError
 
 MARK_BYTES = 4096  # of a file, in which its maker stands
 STYLE = Path(__file__).parent / "assets" / "report.css"
-FIX = "choose another --out"
+FIX = "choose another --out"  # where that is the flag that named the file
 
 
-def check_target(path: Path, maker: str) -> None:
+def check_target(path: Path, maker: str, fix: str = FIX) -> None:
     """Raise InputError where a page cannot be written, or would replace what is no page of the same maker."""
     if path.is_dir():
         raise InputError("is a folder", where=str(path), fix=f"give the name of a file, e.g. {path / 'report.html'}")
     if not path.absolute().parent.is_dir():
-        raise InputError("there is no such folder", where=str(path.parent), fix=f"make it, or {FIX}")
+        raise InputError("there is no such folder", where=str(path.parent), fix=f"make it, or {fix}")
     if path.exists():
         with path.open("rb") as file:
             if f'content="{maker}"'.encode() not in file.read(MARK_BYTES):
-                raise InputError(f"is there already, and is no report of {maker}", where=str(path), fix=FIX)
+                raise InputError(f"is there already, and is no report of {maker}", where=str(path), fix=fix)
 
 
-def write_page(path: Path, page: str) -> None:
+def write_page(path: Path, page: str, fix: str = FIX) -> None:
     """Write the page beside its place first, so that a report is whole or not there."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")  # odd file names
         partial.replace(path)
     except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror})", where=str(path), fix=FIX) from error
+        raise InputError(f"cannot be written ({error.strerror})", where=str(path), fix=fix) from error
     finally:
         partial.unlink(missing_ok=True)
 

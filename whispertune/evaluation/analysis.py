@@ -22,7 +22,7 @@ from whispertune.score.confusions import Confusion, Confusions, confusions
 from whispertune.score.hallucination import Flagged, HallucinationCounts, LengthLimit, count_hallucinations
 from whispertune.score.slices import Attributes, Slice, alike, slices, worst_utterances
 from whispertune.score.terms import TermScores, score_terms
-from whispertune.score.translation import TranslationScores, score_translations
+from whispertune.score.translation import TranslationScores, score_translated
 from whispertune.score.wer import UtteranceScore
 from whispertune.windows.tokens import Vocabulary
 
@@ -65,7 +65,7 @@ class Analysis:
             "hallucination": _signs_json(self.signs),
             "confusions": _confusions_json(self.confusions),
             **(_terms_json(self.terms) if self.terms else {}),
-            **(_translation_json(self.translation) if self.translation else {}),
+            **(self.translation.as_json() if self.translation else {}),
         }
 
 
@@ -94,7 +94,7 @@ def analyse(
         confusions=confusions([each for each, _ in heard], normalizer=[normalizer for _, normalizer in heard]),
         worst=worst_utterances(utterances, WORST),
         terms=score_terms(*texts, terms) if terms else None,
-        translation=_translation(evaluation),
+        translation=score_translated(utterances, segments),
         alike=alike(utterances, attributes),
     )
 
@@ -109,21 +109,6 @@ def sources_of(segments: Sequence[Segment]) -> list[str]:
 def length_limit(vocabulary: Vocabulary, language: str) -> LengthLimit:
     """Where engines stop a text by force, counted in this vocabulary's tokens."""
     return LengthLimit(MAX_NEW_TOKENS, lambda text: vocabulary.count([text], [language])[0], "tokens")
-
-
-def _translation(evaluation: Evaluation) -> TranslationScores | None:
-    rows = [
-        (utterance, segment)
-        for utterance, segment in zip(evaluation.utterances, evaluation.segments, strict=True)
-        if segment.task == "translate"
-    ]
-    if not rows:
-        return None
-    return score_translations(
-        [utterance.reference for utterance, _ in rows],
-        [utterance.hypothesis for utterance, _ in rows],
-        [segment.speaker for _, segment in rows],
-    )
 
 
 def _slice_json(found: Slice) -> dict[str, Any]:
@@ -170,15 +155,4 @@ def _terms_json(found: TermScores) -> dict[str, Any]:
         "terms_precision": found.precision,
         "terms_false_insertions": found.false_insertions,
         "terms_near": found.near,
-    }
-
-
-def _translation_json(found: TranslationScores) -> dict[str, Any]:
-    return {
-        "bleu": found.bleu,
-        "bleu_interval": list(found.bleu_interval),
-        "bleu_signature": found.bleu_signature,
-        "chrf": found.chrf,
-        "chrf_interval": list(found.chrf_interval),
-        "chrf_signature": found.chrf_signature,
     }

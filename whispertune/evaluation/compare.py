@@ -1,8 +1,9 @@
 """Several models on the same rows: which is better than the first, and is it luck.
 
 rows = comparison({"openai/whisper-small": small, "run-a": a, "run-b": b})
-rows[1].against_first.verdict     # "better", "worse" or "no difference shown"
-page_of(rows, "data/test")        # a table and a plot, HTML
+rows[1].verdict, rows[1].against[0].normalized.verdict    # "better", "worse" or "no difference shown"
+further(rows)                     # "run-b" against "run-a"
+page_of(rows, "data/test")        # a table and plots, HTML
 """
 
 from __future__ import annotations
@@ -12,18 +13,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from whispertune.drawing.intervals import Interval, intervals
-from whispertune.drawing.markup import element, join
+from whispertune.drawing.markup import Markup, element, join
 from whispertune.drawing.page import page
 from whispertune.drawing.tables import table
 from whispertune.errors import DataError
 from whispertune.evaluation.evaluate import Evaluation
 from whispertune.evaluation.tokens import RowLoss, mean_loss
 from whispertune.model.load import RUN_MARK
-from whispertune.score.comparison import Comparison, compare
-from whispertune.score.wer import score
+from whispertune.score.comparison import Comparison, System, Verdict, aligned, compare_aligned, in_order
+from whispertune.score.statistics import Integers
+from whispertune.score.translation import (
+    TranslationComparison,
+    TranslationScores,
+    bleu_figures,
+    compare_translations,
+    score_translated,
+)
+from whispertune.score.wer import Scores, score
 from whispertune.score.written import text_language
 
 MAKER = "whispertune compare"
@@ -41,14 +50,71 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class Against:
+    """A model against another one, on the same rows."""
+
+    first: str  # the other one
+    second: str
+    raw: Comparison  # by words or characters, as is the next
+    normalized: Comparison
+    bleu: TranslationComparison | None = None  # where all rows are translated: then it judges
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of the second against the first."""
+        return self.bleu.verdict if self.bleu else self.raw.verdict
+
+    @property
+    def verdict_normalized(self) -> Verdict | None:
+        """The same of normalised texts; None where BLEU judges, which takes texts as they stand."""
+        return None if self.bleu else self.normalized.verdict
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures under the names that `compare --json` promises."""
+        return {
+            "verdict": self.verdict,
+            "verdict_normalized": self.verdict_normalized,
+            **_figures_json(self.raw, ""),
+            **_figures_json(self.normalized, "_normalized"),
+            **(_figures_json(self.bleu, "_bleu") if self.bleu else {}),
+        }
+
+
+def _figures_json(found: Comparison | TranslationComparison, kind: str) -> dict[str, Any]:
+    return {
+        f"difference{kind}": found.difference,
+        f"difference{kind}_interval": list(found.interval),
+        f"probability_of_improvement{kind}": found.probability_of_improvement,
+        **({f"p_value{kind}": found.test.p_value} if isinstance(found, Comparison) else {}),
+    }
+
+
+@dataclass(frozen=True, slots=True)
 class Compared:
     """One model among others, on the rows that all of them have."""
 
     name: str
     evaluation: Evaluation
-    against_first: Comparison | None  # None for the first
+    against: tuple[Against, ...]  # the models before it, in their order: none for the first
     recorded: Recorded | None = None  # None for what is no run
     loss: float | None = None  # teacher-forced, mean nats a token; None where it was not measured
+    translation: TranslationScores | None = None  # of the rows that are translated
+
+    @property
+    def against_first(self) -> Comparison | None:
+        """By raw words or characters; None for the first."""
+        return self.against[0].raw if self.against else None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Against the first; None for the first."""
+        return self.against[0].verdict if self.against else None
+
+    @property
+    def judged_by(self) -> str:
+        """What the verdicts are of: "bleu" where all rows are translated, else "cer" or "wer", raw."""
+        translated = self.translation is not None and self.translation.rows == self.evaluation.scores.rows
+        return "bleu" if translated else self.evaluation.leading
 
     @property
     def real_time_factor(self) -> float:
@@ -62,28 +128,21 @@ class Compared:
             **self.evaluation.as_json(),
             "real_time_factor": round(self.real_time_factor, 4),
             "loss": self.loss,
-            **(_told_json(self.against_first) if self.against_first else {"verdict": None}),
+            "judged_by": self.judged_by,
+            **(self.translation.as_json() if self.translation else {}),
+            **(self.against[0].as_json() if self.against else {"verdict": None, "verdict_normalized": None}),
             **({name: getattr(self.recorded, name) for name in Recorded.__slots__} if self.recorded else {}),
         }
-
-
-def _told_json(found: Comparison) -> dict[str, Any]:
-    return {
-        "verdict": found.verdict,
-        "difference": found.difference,
-        "difference_interval": list(found.interval),
-        "probability_of_improvement": found.probability_of_improvement,
-        "p_value": found.test.p_value,
-    }
 
 
 def comparison(
     evaluations: Mapping[str, Evaluation], losses: Mapping[str, Mapping[str, RowLoss]] | None = None
 ) -> tuple[Compared, ...]:
-    """Each against the first, by words, or by characters where most rows are written without spaces.
+    """Each against those before it, by words, or by characters where most rows are written without spaces.
 
-    Rows that a model could not decode are left out for all of them. `losses` are the teacher-forced ones of the models
-    that have some, by row, see tokens.py; they are shown and judge nothing.
+    Where all rows are translated BLEU judges. Rows that a model could not decode are left out for all of them.
+    `losses` are the teacher-forced ones of the models that have some, by row, see tokens.py; they are shown and judge
+    nothing.
 
     Raises:
         DataError: fewer than two models, or no row that all of them decoded.
@@ -93,15 +152,56 @@ def comparison(
     shared = set.intersection(*({each.id for each in found.utterances} for found in evaluations.values()))
     if not shared:
         raise DataError("there is no row that all of the models decoded", fix="compare them on the same data")
-    (first, base), *others = [(name, _on(found, shared)) for name, found in evaluations.items()]
-    by_characters = base.leading == "cer"
+    found = {name: _on(each, shared) for name, each in evaluations.items()}
+    base = next(iter(found.values()))
+    sides = [_Side.of(name, each, base) for name, each in found.items()]
     speakers = [segment.speaker for segment in base.segments]
     known = _shared_losses(losses or {}, shared)
-    rows = [Compared(first, base, None, recorded(Path(first)), known.get(first))]
-    for name, found in others:
-        against = compare(base.utterances, found.utterances, speakers=speakers, characters=by_characters)
-        rows.append(Compared(name, found, against, recorded(Path(name)), known.get(name)))
-    return tuple(rows)
+    return tuple(
+        Compared(
+            side.name,
+            found[side.name],
+            tuple(other.against(side, speakers) for other in sides[:place]),
+            recorded(Path(side.name)),
+            known.get(side.name),
+            score_translated(found[side.name].utterances, found[side.name].segments),
+        )
+        for place, side in enumerate(sides)
+    )
+
+
+def further(rows: Sequence[Compared]) -> list[Against]:
+    """All pairs of models in which the first has no part."""
+    return [against for row in rows for against in row.against[1:]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """A model as it is compared, prepared once for all pairs."""
+
+    name: str
+    raw: System
+    normalized: System
+    bleu: Integers | None  # where all rows are translated
+
+    @classmethod
+    def of(cls, name: str, found: Evaluation, base: Evaluation) -> _Side:
+        """Its texts in the order of the base's, looked at in the same way."""
+        utterances, by_characters = in_order(base.utterances, found.utterances), base.leading == "cer"
+        texts = [each.reference for each in utterances], [each.hypothesis for each in utterances]
+        raw = aligned(utterances, characters=by_characters)
+        normalized = aligned(utterances, normalizer=base.normalizers, characters=by_characters)
+        translated = all(each.task == "translate" for each in base.segments)
+        return cls(name, raw, normalized, bleu_figures(*texts) if translated else None)
+
+    def against(self, second: _Side, speakers: Sequence[str | None]) -> Against:
+        """What the second has done, against this one."""
+        raw = compare_aligned(self.raw, second.raw, speakers=speakers)
+        normalized = compare_aligned(self.normalized, second.normalized, speakers=speakers)
+        found = Against(self.name, second.name, raw, normalized)
+        if self.bleu is None or second.bleu is None:
+            return found
+        return replace(found, bleu=compare_translations(self.bleu, second.bleu, speakers))
 
 
 def _shared_losses(losses: Mapping[str, Mapping[str, RowLoss]], ids: set[str]) -> dict[str, float | None]:
@@ -149,41 +249,68 @@ def recorded(run: Path) -> Recorded | None:
 
 # --- what people see -------------------------------------------------------------------------------------------
 
-
-def heads(rows: Sequence[Compared]) -> list[str]:
-    """The titles of `cells`: losses only where one was measured, what runs recorded only where one did."""
-    titles = ["model", "WER, %", "95 %", "CER, %", "WER norm., %", "time/speech"]
-    return titles + [title for title, value in _extras(rows[0]) if any(dict(_extras(row))[title] for row in rows)]
+Figure = tuple[float, tuple[float, float]]  # a rate or a score, and its interval
+ERRORS: Final = {"WER, %": "wer", "CER, %": "cer", "WER norm., %": "wer_normalized"}
+TRANSLATION: Final = {"BLEU": "bleu", "chrF": "chrf"}
 
 
-def cells(row: Compared, titles: Sequence[str]) -> list[str]:
-    """A row of the table."""
-    scores = row.evaluation.scores
-    found = [
-        row.name,
-        f"{scores.wer:.1f}",
-        f"{scores.wer_interval[0]:.1f} to {scores.wer_interval[1]:.1f}",
-        f"{scores.cer:.1f}",
-        f"{scores.wer_normalized:.1f}",
-        f"{row.real_time_factor:.3f}",
-    ]
-    return found + [value or "–" for title, value in _extras(row) if title in titles]
+def rates(rows: Sequence[Compared]) -> list[tuple[str, list[Figure | None]]]:
+    """The columns with intervals, each with its title and the models' figures; BLEU where something is translated."""
+    errors = [(title, [_figure(row.evaluation.scores, name) for row in rows]) for title, name in ERRORS.items()]
+    texts = [(title, [_figure(row.translation, name) for row in rows]) for title, name in TRANSLATION.items()]
+    return texts + errors if any(row.translation for row in rows) else errors
+
+
+def _figure(found: Scores | TranslationScores | None, name: str) -> Figure | None:
+    return None if found is None else (getattr(found, name), getattr(found, f"{name}_interval"))
+
+
+def extras(rows: Sequence[Compared]) -> list[tuple[str, list[str]]]:
+    """The other columns: losses only where one was measured, what runs recorded only where one did."""
+    of_each = [_extras(row) for row in rows]
+    columns = [(of_all[0][0], [value for _, value in of_all]) for of_all in zip(*of_each, strict=True)]
+    return [(title, [value or "–" for value in values]) for title, values in columns if any(values)]
 
 
 def verdicts(rows: Sequence[Compared]) -> list[str]:
-    """Of each but the first a sentence."""
-    found = []
-    for row in rows[1:]:
-        against = row.against_first
-        assert against is not None
-        low, high = against.interval
-        first = rows[0].name
-        shown = f"{against.verdict} than" if against.verdict != "no difference shown" else "no difference shown to"
-        found.append(
-            f"{row.name}: {shown} {first}: {against.difference:+.1f} points (95 %: {low:+.1f} to {high:+.1f}), "
-            f"p {_p(against.test.p_value)}, better with a probability of {against.probability_of_improvement:.2f}"
-        )
-    return found
+    """A sentence of each but the first, against the first; then of each further pair."""
+    every = [*(row.against[0] for row in rows[1:]), *further(rows)]
+    return [f"{_verdict(found)}{_chance(found)}{_normalized(found)}" for found in every]
+
+
+def _chance(found: Against) -> str:
+    doubt = "" if found.bleu else f", p {_p(found.raw.test.p_value)}"
+    return f"{doubt}, better with a probability of {(found.bleu or found.raw).probability_of_improvement:.2f}"
+
+
+def _verdict(found: Against) -> str:
+    shown = f"{found.verdict} than" if found.verdict != "no difference shown" else "no difference shown to"
+    against = found.bleu or found.raw
+    unit = "points of BLEU" if found.bleu else "points"
+    return f"{found.second}: {shown} {found.first}: {against.difference:+.1f} {unit} ({_between(against.interval)})"
+
+
+def _normalized(found: Against) -> str:
+    if found.bleu is not None:
+        return ""
+    texts = found.normalized
+    told = f"; normalised: {texts.verdict}, {texts.difference:+.1f} ({_between(texts.interval)}), "
+    return f"{told}p {_p(texts.test.p_value)}{_disagreement(found.verdict, texts.verdict)}"
+
+
+def _disagreement(raw: Verdict, normalized: Verdict) -> str:
+    """What it means where raw and normalised texts tell other things."""
+    if raw == normalized:
+        return ""
+    if normalized == "no difference shown":
+        return ": none in words is shown, so it may be one of case, punctuation or spelling alone"
+    if raw == "no difference shown":
+        return ": it is one in words, which case, punctuation or spelling hide in the raw texts"
+    return f": {normalized} in words, {raw} with case, punctuation and spelling"
+
+
+def _between(interval: tuple[float, float]) -> str:
+    return f"95 %: {interval[0]:+.1f} to {interval[1]:+.1f}"
 
 
 def _p(value: float) -> str:
@@ -193,6 +320,7 @@ def _p(value: float) -> str:
 def _extras(row: Compared) -> list[tuple[str, str]]:
     known = row.recorded or Recorded()
     return [
+        ("time/speech", f"{row.real_time_factor:.3f}"),
         ("loss, teacher-forced", "" if row.loss is None else f"{row.loss:.3f}"),
         ("minutes of training", "" if known.seconds_training is None else f"{known.seconds_training / 60:.1f}"),
         ("cost", "" if known.cost is None else f"{known.cost:.2f} {known.currency or ''}".strip()),
@@ -204,36 +332,68 @@ def _extras(row: Compared) -> list[tuple[str, str]]:
 def told(rows: Sequence[Compared]) -> str:
     """What was counted, and by which rule it is judged."""
     first = rows[0]
-    unit = "characters" if first.evaluation.leading == "cer" else "words"
     scores, minutes = first.evaluation.scores, first.evaluation.audio_seconds / 60
     said = (
         f"{scores.rows} rows, {minutes:.1f} min of speech; errors are raw; normaliser: {scores.normalizer}. Better or "
-        f"worse than {first.name} is said where both the matched pairs (p under 0.05) and the 95 % bootstrap interval "
-        f"of the difference in {unit} show it."
+        f"worse than {first.name} is said where {_rule(first)}."
     )
     if all(row.loss is None for row in rows):
         return said
     return f"{said} The loss, in nats a token with the right text before it given, has no part in that."
 
 
+def _rule(first: Compared) -> str:
+    if first.judged_by == "bleu":
+        return "the 95 % interval of the difference in BLEU, by paired bootstrap, leaves out 0, of 6 rows and more"
+    unit = "characters" if first.judged_by == "cer" else "words"
+    return (
+        "both the matched pairs (p under 0.05) and the 95 % bootstrap interval of the difference in "
+        f"{unit} show it, of raw texts and then of normalised ones"
+    )
+
+
 def page_of(rows: Sequence[Compared], data: str, on: date | None = None) -> str:
-    """The table and the plot, as a page."""
-    titles = heads(rows)
-    classes = ("where", *("number" for _ in titles[1:]))
-    shown = table("Each model", titles, [cells(row, titles) for row in rows], classes=classes, id_="models")
-    figures = [Interval(row.name, row.evaluation.scores.wer, *row.evaluation.scores.wer_interval) for row in rows]
-    characters = [Interval(row.name, row.evaluation.scores.cer, *row.evaluation.scores.cer_interval) for row in rows]
+    """The table and the plots, as a page."""
+    sentences, firsts = verdicts(rows), len(rows) - 1
     content = join(
         element("header", element("h1", f"{len(rows)} models on ", element("bdi", data))),
         element(
             "main",
             element("p", told(rows), class_="lead"),
-            shown,
-            element("ul", *(element("li", each) for each in verdicts(rows)), class_="notes"),
+            _table(rows),
+            element("ul", *(element("li", each) for each in sentences[:firsts]), class_="notes"),
+            _further(sentences[firsts:]),
             element("h2", "With their 95 % intervals"),
-            intervals(figures, "Word error rate, raw", "%"),
-            intervals(characters, "Character error rate, raw", "%"),
+            *_plots(rows),
         ),
         element("footer", f"Written by {MAKER} on {(on or date.today()).isoformat()}."),
     )
     return page(f"{len(rows)} models on {data}", content, MAKER)
+
+
+def _table(rows: Sequence[Compared]) -> Markup:
+    columns: list[tuple[str, list[str]]] = []
+    for title, figures in rates(rows):
+        columns.append((title, ["–" if each is None else f"{each[0]:.1f}" for each in figures]))
+        columns.append(("95 %", ["–" if each is None else f"{each[1][0]:.1f} to {each[1][1]:.1f}" for each in figures]))
+    columns += extras(rows)
+    cells = [(row.name, *(values[place] for _, values in columns)) for place, row in enumerate(rows)]
+    heads = ("model", *(title for title, _ in columns))
+    return table("Each model", heads, cells, classes=("where", *("number" for _ in columns)), id_="models")
+
+
+def _further(sentences: Sequence[str]) -> Markup:
+    if not sentences:
+        return Markup()
+    listed = element("ul", *(element("li", each) for each in sentences), class_="notes")
+    return element("section", element("h2", "The others among each other"), listed, id_="further")
+
+
+def _plots(rows: Sequence[Compared]) -> list[Markup]:
+    names = {"WER, %": ("Word error rate, raw", "%"), "CER, %": ("Character error rate, raw", "%")}
+    names |= {title: (title, "points") for title in TRANSLATION}
+    plots = []
+    for title, figures in rates(rows):
+        drawn = [Interval(row.name, each[0], *each[1]) for row, each in zip(rows, figures, strict=True) if each]
+        plots += [intervals(drawn, *names[title])] if title in names else []
+    return plots

@@ -20,6 +20,7 @@ from whispertune.evaluation.silence import SilenceScores
 from whispertune.evaluation.tokens import TokenScores
 from whispertune.score.entities import EntityScores
 from whispertune.score.meaning import MeaningScores
+from whispertune.score.translation import score_translated
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,15 @@ class Base:
 
     name: str
     evaluation: Evaluation
+
+    def as_json(self) -> dict[str, Any]:
+        """Its rates, and BLEU and chrF of what is translated, under the names that `evaluate --json` promises."""
+        translation = score_translated(self.evaluation.utterances, self.evaluation.segments)
+        return {
+            "model": self.name,
+            **self.evaluation.as_json(),
+            **(translation.as_json() if translation else {}),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +77,7 @@ class Examination:
             "real_time_factor": round(self.real_time_factor, 4),
             "peak_memory_mb": None if self.peak_memory_mb is None else round(self.peak_memory_mb, 1),
             **self.analysis.as_json(),
-            **({"base": {"model": self.base.name, **self.base.evaluation.as_json()}} if self.base else {}),
+            **({"base": self.base.as_json()} if self.base else {}),
             **({"tokens": self.tokens.as_json()} if self.tokens else {}),
             **({"noise": self._noise_json()} if self.noise else {}),
             **({"silence": self.silence.as_json()} if self.silence else {}),

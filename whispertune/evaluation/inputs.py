@@ -5,11 +5,13 @@
     texts = engine.decode(clips.inputs, "sv", "transcribe")
 
 Where the encoder is frozen, what it gives of a clip is the same in every evaluation: `Kept(states=True)` keeps that.
+Mels are the same for every model that takes so many of them: `Kept()` may be shared by several.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -69,47 +71,58 @@ class Clips:
         return Clips(self.segments, self.mel, engine.encode(self.mel))
 
 
-class Kept:
-    """Mels by what is heard and its length, or with `states` the encoder's, for engines that take them; up to a size.
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What is kept is known by. Ids would not do: those of dev and test may be equal."""
 
-    Ids would not do: those of dev and test may be equal.
-    """
+    recording: Recording | bytes
+    start_s: float
+    end_s: float
+    samples: int  # with the silence behind it
+    condition: str  # "" as it was recorded
+    n_mels: int
+    states: bool
+
+
+class Kept:
+    """Mels by what is heard, or with `states` what the encoder gives, for engines that take it; up to a size."""
 
     def __init__(self, *, states: bool = False, limit_bytes: int = KEPT_BYTES) -> None:
         self.states, self.left_bytes = states, limit_bytes
-        self._rows: dict[_Heard, torch.Tensor] = {}
+        self.spared_seconds = 0.0  # that it would have taken to compute again what was given
+        self._rows: dict[_Heard, tuple[torch.Tensor, float]] = {}
 
-    def get(self, segment: Segment, samples: int, *, states: bool) -> torch.Tensor | None:
+    def get(self, heard: _Heard) -> torch.Tensor | None:
         """Of one row: its mel, (n_mels, frames), or its states, (frames / 2, width)."""
-        return self._rows.get(_heard(segment, samples, states))
+        row, seconds = self._rows.get(heard, (None, 0.0))
+        self.spared_seconds += seconds
+        return row
 
-    def put(self, segments: Sequence[Segment], samples: int, rows: torch.Tensor, *, states: bool) -> None:
-        """Keep rows, where there is room for all of them."""
+    def put(self, heard: Sequence[_Heard], rows: torch.Tensor, seconds: float) -> None:
+        """Keep rows that took so long together, where there is room for all of them."""
         size = rows.numel() * rows.element_size()
         if size <= self.left_bytes:
             self.left_bytes -= size
-            self._rows |= {_heard(each, samples, states): row for each, row in zip(segments, rows, strict=True)}
+            share = seconds / len(heard)
+            self._rows |= {each: (row, share) for each, row in zip(heard, rows, strict=True)}
 
     def __len__(self) -> int:
         return len(self._rows)
 
 
-_Heard = tuple[Recording | bytes, float, float, int, bool]
-
-
-def _heard(segment: Segment, samples: int, states: bool) -> _Heard:
-    recording = segment.recording.data if isinstance(segment.recording, Held) else segment.recording
-    return recording, segment.start_s, segment.end_s, samples, states
-
-
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where clips come from: their audio on as much as the context says, changed where that is asked, or kept."""
+    """Where clips come from: their audio on as much as the context says, changed where that is asked, or kept.
+
+    What is kept is asked for by its condition, and is not changed again: a `change` belongs to a `condition` of its
+    own, but for one that only listens to clips of which nothing is kept yet.
+    """
 
     reader: AudioReader
     context: Context = "full"
     change: Change | None = None
     kept: Kept | None = None
+    condition: str = ""
 
     def read(
         self, segments: Sequence[Segment], n_mels: int, engine: Engine | None = None
@@ -120,10 +133,9 @@ class Source:
         """
         import torch
 
-        samples = clip_samples(segments[0], self.context)
-        kept = self.kept
+        kept, start = self.kept, time.perf_counter()
         states = kept is not None and kept.states and engine is not None and engine.takes_states
-        rows = [kept.get(each, samples, states=states) if kept is not None else None for each in segments]
+        rows = [kept.get(self._heard(each, n_mels, states)) if kept is not None else None for each in segments]
         audio, problems = self._audio({n: segments[n] for n, row in enumerate(rows) if row is None})
         if audio:
             new = tuple(segments[n] for n in audio)
@@ -132,7 +144,8 @@ class Source:
                 fresh = fresh.encoded(engine)
                 states = fresh.states is not None
             if kept is not None:
-                kept.put(new, samples, fresh.inputs, states=states)
+                heard = [self._heard(each, n_mels, states) for each in new]
+                kept.put(heard, fresh.inputs, time.perf_counter() - start)
             if len(new) == len(segments) - len(problems):
                 return fresh, problems
             for n, row in zip(audio, fresh.inputs, strict=True):
@@ -143,6 +156,11 @@ class Source:
         joined = torch.stack([row for _, row in found])
         told = tuple(each for each, _ in found)
         return Clips(told, None if states else joined, joined if states else None), problems
+
+    def _heard(self, segment: Segment, n_mels: int, states: bool) -> _Heard:
+        recording = segment.recording.data if isinstance(segment.recording, Held) else segment.recording
+        samples = clip_samples(segment, self.context)
+        return _Heard(recording, segment.start_s, segment.end_s, samples, self.condition, n_mels, states)
 
     def _audio(self, segments: Mapping[int, Segment]) -> tuple[dict[int, np.ndarray], list[Problem]]:
         audio, problems = {}, []

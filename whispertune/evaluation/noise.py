@@ -1,7 +1,7 @@
 """Robustness: the same rows in noise and through a telephone, and what that does to the error rates.
 
     wanted = conditions_of(parse_ratios("20,10,5,0"), noise="babble")   # clean, four ratios, a telephone
-    found = evaluate_conditions(engine, segments, reader, wanted)
+    found = evaluate_conditions(engine, segments, Source(reader, kept=kept), wanted)
     found[1].condition.name, found[1].evaluation.scores.wer          # "babble 20 dB", per cent
     noise_section({"base": of_base, "my-run": found})                # a plot and the table behind it
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,14 +27,13 @@ import numpy as np
 from whispertune.data.audio import AudioReader
 from whispertune.data.keyed import keyed_rng
 from whispertune.data.segments import Segment
-from whispertune.decode.context import Context
 from whispertune.decode.engines import Engine
 from whispertune.drawing.lines import Line, lines
 from whispertune.drawing.markup import Markup, element
 from whispertune.drawing.tables import table
 from whispertune.errors import AudioError, DataError, InputError
-from whispertune.evaluation.evaluate import Evaluation, Progress, evaluate
-from whispertune.evaluation.inputs import Change
+from whispertune.evaluation.evaluate import Evaluation, Progress, evaluate_source
+from whispertune.evaluation.inputs import Change, Source
 from whispertune.score.normalize import Normalizer
 from whispertune.windows.batches import read_whole
 from whispertune.windows.features import WINDOW_SAMPLES
@@ -127,37 +126,41 @@ def conditions_of(ratios_db: Sequence[float], noise: str = "white") -> tuple[Con
 def evaluate_conditions(
     engine: Engine,
     segments: Sequence[Segment],
-    reader: AudioReader,
+    source: Source,
     conditions: Sequence[Condition],
     *,
     batch: int = 8,
     beams: int = 1,
-    context: Context = "full",
     normalizer: Normalizer | None = None,
     progress: Progress | None = None,
 ) -> tuple[Conditioned, ...]:
     """Decode and score the segments under each condition; `progress` counts rows of all conditions.
 
+    What the source keeps of one model is what it gives another one under the same condition.
+
     Raises:
         DataError: no row decodes, or there is nothing to make the noise of.
     """
     noises = dict.fromkeys(each.noise for each in conditions if each.snr_db is not None)
-    sources = {noise: noise_source(noise, segments, reader) for noise in noises}
+    sources = {noise: noise_source(noise, segments, source.reader) for noise in noises}
     found = []
     for place, condition in enumerate(conditions):
-        evaluation = evaluate(
+        change = change_of(condition, sources.get(condition.noise))
+        evaluation = evaluate_source(
             engine,
             segments,
-            reader,
+            replace(source, change=change, condition=_kept_as(condition)),
             batch=batch,
             beams=beams,
-            context=context,
-            change=change_of(condition, sources.get(condition.noise)),
             normalizer=normalizer,
             progress=_part(progress, place, len(conditions)),
         )
         found.append(Conditioned(condition, evaluation))
     return tuple(found)
+
+
+def _kept_as(condition: Condition) -> str:
+    return "" if condition == CLEAN else condition.name
 
 
 def _part(progress: Progress | None, place: int, parts: int) -> Progress | None:

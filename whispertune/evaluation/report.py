@@ -33,6 +33,7 @@ from whispertune.evaluation.silence import SilenceScores
 from whispertune.evaluation.tokens import TokenScores
 from whispertune.score.hallucination import HallucinationCounts
 from whispertune.score.slices import MIN_ROWS, Slice
+from whispertune.score.translation import score_translated
 
 MAKER: Final = "whispertune evaluate"
 CLIPS_BYTES: Final = 6_000_000  # of all players and spectrograms, about
@@ -126,11 +127,7 @@ def _told(found: Examination) -> str:
 def _rates(found: Examination) -> Markup:
     rows = [(label, *(value(each) for each in found.evaluations.values())) for label, value in RATES]
     blank = [""] * (len(found.evaluations) - 1)
-    if (translation := found.analysis.translation) is not None:
-        for name in ("bleu", "chrf"):
-            value, interval = getattr(translation, name), getattr(translation, f"{name}_interval")
-            label = f"{'BLEU' if name == 'bleu' else 'chrF'}, {getattr(translation, f'{name}_signature')}"
-            rows.append((label, *blank, _rate(value, interval)))
+    rows += _translations(found)
     if found.peak_memory_mb is not None:
         rows.append(("peak memory of the process, MB", *blank, f"{found.peak_memory_mb:,.0f}"))
     heads = ("What is counted", *found.evaluations)
@@ -142,6 +139,19 @@ def _rates(found: Examination) -> Markup:
         element("div", content, class_="narrow") if not blank else content,
         _drawn(found),
     )
+
+
+def _translations(found: Examination) -> list[tuple[str, ...]]:
+    """BLEU and chrF of every model, where rows are translated."""
+    ours = found.analysis.translation
+    if ours is None:
+        return []
+    theirs = [score_translated(found.base.evaluation.utterances, found.base.evaluation.segments)] if found.base else []
+    every = [*theirs, ours]
+    return [
+        (f"BLEU, {ours.bleu_signature}", *(_rate(each.bleu, each.bleu_interval) if each else "" for each in every)),
+        (f"chrF, {ours.chrf_signature}", *(_rate(each.chrf, each.chrf_interval) if each else "" for each in every)),
+    ]
 
 
 def _drawn(found: Examination) -> Markup:

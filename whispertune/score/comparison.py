@@ -4,6 +4,9 @@
     found.verdict     # "better", "worse" or "no difference shown": of the second against the first
     found.difference, found.interval, found.probability_of_improvement, found.test.p_value
 
+    base, a, b = (aligned(each, normalizer=normalizer) for each in (of_base, of_a, of_b))    # of many, each once
+    compare_aligned(base, a, speakers=speakers), compare_aligned(a, b, speakers=speakers)
+
 Two tests are made, and the verdict is "better" or "worse" only where both show it at 5 per cent: the exact p of the
 matched pairs is below 0.05, and the 95 per cent interval of the difference, by paired bootstrap, leaves out 0. The
 matched pairs know no speakers: where one system suits some speakers and the other the others, they alone would be
@@ -50,6 +53,14 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class System:
+    """What a system wrote, utterance by utterance, against what was said; to be compared with any number of others."""
+
+    alignments: tuple[Alignment, ...]
+    characters: bool  # else words
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A stretch of an utterance in which at least one of two systems has errors."""
 
@@ -74,22 +85,40 @@ def compare(
     Raises:
         DataError: the utterances are not the same, or there are none.
     """
-    second = _in_order(first, second)
-    normalizers = [None] * len(first) if normalizer is None else one_each(normalizer, len(first))
-    references = _prepared([each.reference for each in first], normalizers, characters)
     ours, theirs = (
-        align_all(
-            references, _prepared([each.hypothesis for each in side], normalizers, characters), characters=characters
-        )
-        for side in (first, second)
+        aligned(each, normalizer=normalizer, characters=characters) for each in (first, in_order(first, second))
     )
+    return compare_aligned(ours, theirs, speakers=speakers, seed=seed)
+
+
+def aligned(
+    utterances: Sequence[UtteranceScore],
+    *,
+    normalizer: Normalizer | Sequence[Normalizer] | None = None,
+    characters: bool = False,
+) -> System:
+    """A system's texts as `compare` would look at them."""
+    rows = len(utterances)
+    normalizers = [None] * rows if normalizer is None else one_each(normalizer, rows)
+    references, hypotheses = (
+        _prepared(texts, normalizers, characters)
+        for texts in ([each.reference for each in utterances], [each.hypothesis for each in utterances])
+    )
+    return System(tuple(align_all(references, hypotheses, characters=characters)), characters)
+
+
+def compare_aligned(
+    first: System, second: System, *, speakers: Sequence[str | None] | None = None, seed: int = 0
+) -> Comparison:
+    """The same as `compare` of systems that are aligned already, with the same utterances in the same order."""
+    ours, theirs = first.alignments, second.alignments
     lengths = np.array([each.counts.reference_length for each in ours])
     errors, others = (np.array([each.counts.errors for each in side]) for side in (ours, theirs))
     drawn = paired_bootstrap(errors, others, lengths, groups=speaker_groups(speakers), seed=seed)
-    test = matched_pairs(others - errors if characters else _segment_differences(ours, theirs))
+    test = matched_pairs(others - errors if first.characters else _segment_differences(ours, theirs))
     reference_length = max(1, int(lengths.sum()))
     return Comparison(
-        utterances=len(first),
+        utterances=len(ours),
         first_rate=100.0 * int(errors.sum()) / reference_length,
         second_rate=100.0 * int(others.sum()) / reference_length,
         difference=drawn.difference,
@@ -158,8 +187,12 @@ def _insertions(edits: Sequence[Edit]) -> list[int]:
     return inserted
 
 
-def _in_order(first: Sequence[UtteranceScore], second: Sequence[UtteranceScore]) -> list[UtteranceScore]:
-    """The utterances of `second` in the order of `first`."""
+def in_order(first: Sequence[UtteranceScore], second: Sequence[UtteranceScore]) -> list[UtteranceScore]:
+    """The utterances of `second` in the order of `first`.
+
+    Raises:
+        DataError: they are not the same, or there are none.
+    """
     if not first:
         raise DataError("nothing to compare", fix="give at least one utterance")
     known = {utterance.id: utterance for utterance in second}

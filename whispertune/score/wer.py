@@ -37,6 +37,12 @@ from whispertune.score.normalize import Normalizer, label_of, normalizer_for, on
 from whispertune.score.statistics import bootstrap_interval, speaker_groups
 
 _KINDS: Final = {"equal": "=", "substitute": "S", "delete": "D", "insert": "I"}
+_RATES: Final = {  # an utterance's rates in its file, and the counts they are of
+    "wer": "words",
+    "cer": "characters",
+    "wer_normalized": "words_normalized",
+    "cer_normalized": "characters_normalized",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +314,10 @@ def _edit(chunk: Any, reference: Sequence[str], hypothesis: Sequence[str]) -> Ed
 
 
 def write_utterances(path: Path, utterances: Iterable[UtteranceScore]) -> None:
-    """One JSON object a line: texts, counts, alignment, so that a person reading it sees what went wrong."""
+    """One JSON object a line: texts, counts, rates in per cent, alignment, so that people see what went wrong.
+
+    The rates have the names of the corpus's, and its rule for empty references: 100 for every insertion.
+    """
     with path.open("w", encoding="utf-8", newline="\n") as lines:
         for utterance in utterances:
             lines.write(json.dumps(_to_row(utterance), ensure_ascii=False) + "\n")
@@ -324,7 +333,8 @@ def read_utterances(path: Path) -> list[UtteranceScore]:
 
 def _to_row(utterance: UtteranceScore) -> dict[str, Any]:
     edits = [[edit.kind, list(edit.reference), list(edit.hypothesis)] for edit in utterance.alignment]
-    return asdict(utterance) | {"alignment": edits}
+    rates = {name: getattr(utterance, counts).rate for name, counts in _RATES.items()}
+    return asdict(utterance) | rates | {"alignment": edits}
 
 
 def _from_line(line: str, where: str) -> UtteranceScore:

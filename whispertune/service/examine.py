@@ -23,6 +23,7 @@ from whispertune.errors import InputError
 from whispertune.evaluation.analysis import Levels, analyse, length_limit
 from whispertune.evaluation.evaluate import Evaluation, Progress
 from whispertune.evaluation.examination import Base, Examination, peak_memory_mb
+from whispertune.evaluation.inputs import Kept, Source
 from whispertune.evaluation.noise import CLEAN, Conditioned, conditions_of, evaluate_conditions
 from whispertune.evaluation.recordings import Long, evaluate_recordings
 from whispertune.evaluation.report import MAKER, page_of, worst_clips
@@ -42,6 +43,7 @@ from whispertune.train.run import Run
 from whispertune.windows.tokens import Vocabulary
 
 NOISES: Final = ("white", "babble")  # besides a folder
+REPORT_FIX: Final = "choose another --report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def examine_model(
     how, wanted, tell = how or Decoding(), wanted or Wanted(), reporter or Reporter()
     _check(model, wanted)
     if report is not None:
-        check_target(report, MAKER)
+        check_target(report, MAKER, REPORT_FIX)
     embedder = load_embedder(wanted.meaning) if wanted.meaning else None
     tagger = load_tagger(wanted.entities) if wanted.entities else None
     with AudioReader() as reader:
@@ -91,7 +93,7 @@ def examine_model(
             found = replace(found, entities=entities)
         if report is not None:
             clips = worst_clips(found, reader, work.watch("drawing samples"))
-            write_page(report, page_of(found, clips))
+            write_page(report, page_of(found, clips), REPORT_FIX)
     return found
 
 
@@ -137,6 +139,7 @@ class _Model:
     engine: Engine
     context: Context
     segments: tuple[Segment, ...]
+    kept: Kept | None = None  # of the clips, where another model is given the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,8 @@ class _Work:
         beside = self.wanted.base or (base_of(name, self.tell) if self.wanted.noise_db else None)
         engine, tally = self.open(name)
         read = self.read(engine.vocabulary, engine.generation, self.how.limit)
-        opened = _Model(name, engine, choose_context(self.how.context, name, self.tell.say), tuple(read.segments))
+        context = choose_context(self.how.context, name, self.tell.say)
+        opened = _Model(name, engine, context, tuple(read.segments), Kept() if beside else None)
         levels = Levels()
         evaluation = self.evaluated(opened, levels, tally)
         evaluation = replace(evaluation, problems=(*read.problems, *evaluation.problems))
@@ -173,7 +177,7 @@ class _Work:
             noise={name: self.noisy(opened, evaluation)} if self.wanted.noise_db else {},
             silence=self.silence(opened) if self.wanted.silence else None,
         )
-        return self.with_base(found, beside, opened.segments) if beside else found
+        return self.with_base(found, beside, opened) if beside else found
 
     def long(self, name: str) -> Examination:
         """Whole recordings."""
@@ -231,6 +235,7 @@ class _Work:
             self.how,
             context=model.context,
             change=levels,
+            kept=model.kept,
             progress=lambda done, total: self.tell.evaluating(model.name, done, total),
         )
 
@@ -240,18 +245,17 @@ class _Work:
         found = evaluate_conditions(
             model.engine,
             model.segments,
-            self.reader,
+            Source(self.reader, model.context, kept=model.kept),
             others,
             batch=self.how.batch,
             beams=self.how.beams,
-            context=model.context,
             normalizer=self.how.named(),
             progress=lambda done, total: self.tell.evaluating(f"{model.name}, in noise", done, total),
         )
         return Conditioned(CLEAN, clean), *found
 
-    def with_base(self, found: Examination, base: str, segments: tuple[Segment, ...]) -> Examination:
-        opened = self.opened(base, segments)
+    def with_base(self, found: Examination, base: str, beside: _Model) -> Examination:
+        opened = replace(self.opened(base, beside.segments), kept=beside.kept)
         evaluation = self.evaluated(opened)
         noise = {base: self.noisy(opened, evaluation), **found.noise} if found.noise else {}
         return replace(found, base=Base(base, evaluation), noise=noise)
