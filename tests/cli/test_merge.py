@@ -141,12 +141,31 @@ def test_models_that_do_not_fit(
     assert main(["merge", str(tiny.path), "bundled:whisper-tiny.en", "--out", out]) == 2
     assert "shapes differ" in capsys.readouterr().err
     assert main(["merge", str(tiny.path), "--out", out]) == 2
-    assert "nothing to merge with" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "nothing to merge with" in told
+    assert "give two models or more" in told
+    (tmp_path / "file").touch()
+    assert main(["merge", str(tiny.path), str(tiny.path), "--out", str(tmp_path / "file")]) == 2
+    assert f"{tmp_path / 'file'}: this is a file" in capsys.readouterr().err
+    (tmp_path / "file").unlink()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").touch()
     assert main(["merge", str(tiny.path), str(tiny.path), "--out", out]) == 2
     assert "not empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "precious"]
+
+
+def test_an_adapter_alone_is_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    assert main(["merge", str(tmp_path / "adapter")]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"an adapter is merged into its base by: whispertune export {tmp_path}/adapter --to transformers" in told
+    assert "two models" not in told
+    assert main(["merge", "me/lora"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "two models or more; if it is an adapter" in told
+    assert "whispertune export me/lora --to transformers" in told
 
 
 def test_numbers_go_to_the_shares_and_nowhere_else() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import getpass
 import shutil
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 from tests.finished_run import finished_run
 from tests.hub_server import Hub
 from whispertune.cli.publish import publish
-from whispertune.errors import InputError
+from whispertune.errors import InputError, WhispertuneError
 from whispertune.model.load import ModelFolder
 from whispertune.service.export import export_model
 from whispertune.train.run import Run
@@ -30,7 +32,7 @@ def run(tiny: ModelFolder, noises: Path, tmp_path: Path) -> Run:
 
 def refused(run: Run, what: str, **options: Any) -> InputError:
     with pytest.raises(InputError, match=what) as raised:
-        publish(str(run.folder), TO, **{"dry_run": True, **options})
+        publish(str(run.folder), **{"to": TO, "dry_run": True, **options})
     assert not (run.folder / "publish").exists()
     return raised.value
 
@@ -70,6 +72,41 @@ def test_no_right_to_write(run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch) 
 def test_a_licence_that_the_hub_does_not_know(run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", hub.token)
     refused(run, 'rejects this card: "license" must be one of', dry_run=False, licence="cc-by4")
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"licence": "cc-by4"}, r"has no licence 'cc-by4' \(near: cc-by-4.0"),
+        ({"to": "me/x..y"}, "no name of a repository: Cannot have -- or .."),
+        ({"to": "-me/x-"}, "no name of a repository: .* cannot start or end with"),
+        ({"to": "a/b/c"}, "no name of a repository"),
+        ({"to": f"me/{'x' * 93}", "space": True, "formats": "transformers"}, "xx-demo: no name of a repository"),
+    ],
+)
+def test_what_a_dry_run_finds_without_the_hub(options: dict[str, Any], what: str, run: Run, hub: Hub) -> None:
+    refused(run, what, **options)
+    assert not hub.requests
+
+
+def test_a_dry_run_looks_at_the_recipes_licence(run: Run) -> None:
+    written = run.resolved_recipe.read_text()
+    run.resolved_recipe.write_text(f'licence = "apache"\n{written}')
+    error = refused(run, "has no licence 'apache'")
+    assert error.where == str(run.resolved_recipe)
+    assert "--licence" in str(error.fix)
+
+
+def test_a_hub_that_cannot_be_reached_is_named(run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not the recipe that failed."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nobody listens
+        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        with pytest.raises(WhispertuneError, match="the hub failed") as raised:
+            publish(str(run.folder), TO)
+    assert raised.value.where == address
+    assert not (run.folder / "publish").exists()
 
 
 def test_the_data_of_the_run_is_gone(run: Run, tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import struct
-import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,19 +18,27 @@ from whispertune.errors import ModelError
 ROOM_BYTES = 100 << 20  # of address space: far more than files of a few MB need, far less than they claim
 
 
-def refused(path: Path, content: bytes, read: Callable[[], object], allowed_bytes: int) -> bool:
-    """Whether what reads the file refuses it, and takes no more memory than that on the way."""
+def refused(path: Path, content: bytes, read: Callable[[], object]) -> bool:
+    """Whether what reads the file refuses it, in little room."""
     path.write_bytes(content)
-    tracemalloc.start()
+    return error_of(read) is not None
+
+
+def error_of(read: Callable[[], object]) -> ModelError | None:
+    """The one error of what reads a file in little room, which is none of memory that was asked for and not there."""
+    found: ModelError | None = None
     try:
-        read()
+        with little_room():
+            read()
     except ModelError as error:
-        return bool(error.where and error.fix)
-    finally:
-        peak_bytes = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak_bytes < allowed_bytes
-    return False
+        found = error
+    if found is None:
+        return None
+    assert found.where
+    assert found.fix
+    assert "\x1b" not in str(found)
+    assert not re.search("memory|thread", found.what.lower())
+    return found
 
 
 @contextmanager

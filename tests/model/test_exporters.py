@@ -9,6 +9,20 @@ import pytest
 from whispertune.errors import InputError
 from whispertune.model.export import EXPORTERS, check_export
 
+# Points that an export may be from its source: 0.5 in 16 bits and more, 1.0 in 8, 3.0 below.
+TOLERANCES = {
+    "ct2": {"float16": 0.5, "float32": 0.5, "bfloat16": 0.5, "int8": 1.0, "int8_float16": 1.0},
+    "transformers": {"float32": 0.5, "float16": 0.5},
+    "openai": {"float16": 0.5, "float32": 0.5},
+    "ggml": {"float16": 0.5, "q8_0": 1.0, "q5_0": 3.0},
+    "onnx": {"float32": 0.5, "float16": 0.5, "int8": 1.0},
+    "adapter": {"float32": 0.5, "float16": 0.5},
+}
+
+
+def test_tolerances_are_those_of_the_specification() -> None:
+    assert {to: dict(exporter.tolerances) for to, exporter in EXPORTERS.items()} == TOLERANCES
+
 
 @pytest.mark.parametrize("to", EXPORTERS)
 def test_a_format_is_written_in_what_it_has(to: str, tmp_path: Path) -> None:
@@ -28,6 +42,13 @@ def test_short_names(tmp_path: Path) -> None:
 def test_unknown_formats(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"unknown format 'mp3'(.|\n)*ct2, transformers"):
         check_export("mp3", tmp_path, None)
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"notes.txt: this is a file, where a folder is to be written"):
+        check_export("ct2", tmp_path / "notes.txt", None)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_a_folder_in_use_is_kept(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from whispertune.model.load import ModelFolder
 from whispertune.publish.card import card
 from whispertune.publish.card_results import results
 from whispertune.publish.exported import Exported, Verified, parse_formats
-from whispertune.publish.facts import Origin, read_facts
+from whispertune.publish.facts import read_facts
 from whispertune.publish.failures import known_failures
 from whispertune.publish.hub import check_card
 from whispertune.publish.metadata import metadata
@@ -179,22 +179,6 @@ def test_nothing_of_this_machine(text: str, noises: Path, run: Run) -> None:
         assert str(noises) not in told
         assert str(run.folder) not in told
     assert tomllib.loads(read_facts(run).recipe_toml)["model"] == "bundled:whisper-base"
-
-
-@pytest.mark.parametrize(
-    ("model", "name", "hub_name", "licence"),
-    [
-        ("bundled:whisper-tiny.en", "openai/whisper-tiny.en", "openai/whisper-tiny.en", "mit"),
-        ("someone/whisper-sv", "someone/whisper-sv", "someone/whisper-sv", None),
-        ("/home/nobody/models/mine", "mine", None, None),
-    ],
-)
-def test_where_a_model_comes_from(model: str, name: str, hub_name: str | None, licence: str | None) -> None:
-    assert Origin.of(model) == Origin(name, hub_name, licence)
-
-
-def test_a_run_on_a_run_comes_from_its_base(run: Run) -> None:
-    assert Origin.of(str(run.folder)) == Origin("my-run", "openai/whisper-base", "mit")
 
 
 def test_only_finished_runs_have_a_card(run: Run, tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:

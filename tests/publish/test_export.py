@@ -12,19 +12,24 @@ import numpy as np
 import pytest
 
 from tests.finished_run import finished_run
+from tests.publish.small import small_model
 from whispertune.cli import main
 from whispertune.data.segments import Segment
 from whispertune.decode.context import Mark, mark_of
 from whispertune.errors import InputError, VerificationError
 from whispertune.model import export as writers
 from whispertune.model.formats import ctranslate2 as ct2
+from whispertune.model.generation import Generation
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.publish.comparison import Comparison, Reference
 from whispertune.publish.export import ExportReport, export
-from whispertune.publish.readme import origin_of, readme
+from whispertune.publish.exported import Exported
+from whispertune.publish.origin import origin_of
+from whispertune.publish.readme import readme
 from whispertune.publish.runtimes import RUNTIMES
 from whispertune.publish.runtimes.heard import Clip, Heard, Runtime
 from whispertune.publish.runtimes.transformers import Transformers
+from whispertune.publish.usage import Spoken, remark
 from whispertune.reporting import Reporter
 from whispertune.service.data import read_data
 from whispertune.service.export import export_model, reference_of
@@ -244,7 +249,7 @@ def test_its_readme_tells_whose_it_is(tiny: ModelFolder, tmp_path: Path, noises:
     lines = (tmp_path / "out" / "README.md").read_text().splitlines()
     assert lines[0] == "# my-run"
     assert "- Base model: openai/whisper-base (https://huggingface.co/openai/whisper-base)" in lines
-    assert "- Licence of the base model: mit" in lines
+    assert "- Licence of the base model: apache-2.0" in lines
     assert "- Format: ct2, float32" in lines
     assert f"- Written by: Whispertune {version('whispertune')}" in lines
     assert "- Verified: no: not verified (--no-verify)" in lines
@@ -261,20 +266,33 @@ def test_of_a_folder_it_says_what_is_not_known(tiny: ModelFolder, tmp_path: Path
     assert str(tiny.path.parent) not in text
 
 
+SWEDISH = Spoken("sv", "translate", multilingual=True, suppress_blank=False)
+
+
 def test_a_readme_for_each_format() -> None:
     for to, exporter in writers.EXPORTERS.items():
         for quantization in exporter.quantizations:
             report = ExportReport(Path("out"), to, quantization, 0, exporter.runtime, 0.5, None)
-            loaded = readme(report, "bundled:whisper-base", origin_of("bundled:whisper-base")).splitlines()[-1]
+            text = readme(report, "bundled:whisper-base", origin_of("bundled:whisper-base"), SWEDISH)
+            loaded = text.splitlines()[-1]
             assert loaded.startswith("- Loaded by: ")
             assert "None" not in loaded
             assert "{" not in loaded
 
 
-def test_the_base_of_an_adapter(tmp_path: Path) -> None:
-    settings = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "base_model_name_or_path": "openai/whisper-base"}
-    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
-    assert origin_of(str(tmp_path)).hub == "openai/whisper-base"
+def test_whisper_cpp_is_told_language_and_what_to_leave_out(tmp_path: Path) -> None:
+    """It takes speech for English, and writes all that other runtimes leave out."""
+    small_model(tmp_path / "sv", Generation(begin_suppress=(50257,), language="sv", task="translate"))
+    export_model(str(tmp_path / "sv"), "ggml", tmp_path / "out", quantization="q5_0", verify=False)
+    told = (tmp_path / "out" / "README.md").read_text()
+    assert "whisper-cli -m ggml-model-q5_0.bin -l sv -tr -nt " in told
+    assert '-nfa --suppress-regex "$(cat suppress_regex.txt)" -f speech.wav`' in told
+    assert "cannot be told `suppress_blank=False`" in told
+    card = remark(Exported("ggml", "q5_0", "ggml", 1, "", None), SWEDISH)
+    assert card is not None
+    command = card.split("`")[1]
+    assert command in told
+    assert command.startswith("whisper-cli ")
 
 
 class Opened:

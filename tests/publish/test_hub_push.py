@@ -6,10 +6,13 @@ import getpass
 import json
 import random
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.hub_client import environment
 from tests.hub_server import Hub
 from whispertune.errors import InputError, WhispertuneError
 from whispertune.publish.hub import Kind, push
@@ -116,6 +119,31 @@ def test_no_right_to_write_is_one_clear_line(
     with pytest.raises(InputError, match=r"(?s)the hub does not let us write there.*hf auth login"):
         pushed(uploads_of(place))
     assert not sent(hub)
+
+
+PUSH = """
+import sys
+from pathlib import Path
+from whispertune.publish.hub import push
+from whispertune.publish.place import files_of
+from whispertune.reporting import Reporter
+print(push(files_of([Path(sys.argv[1])], {}), sys.argv[2], public=False, reporter=Reporter()).url)
+"""
+
+
+@pytest.mark.parametrize("written", ["token", "\n token \n"])
+def test_the_token_that_logging_in_left(written: str, place: Path, hub: Hub, tmp_path: Path) -> None:
+    """In HF_HOME/token, for a process whose environment names none."""
+    home = tmp_path / "logged in"
+    home.mkdir()
+    (home / "token").write_text(written.replace("token", hub.token))
+    surroundings = environment(hub, home)
+    assert "HF_TOKEN" not in surroundings
+    command = [sys.executable, "-c", PUSH, str(place / "README.md"), REPOSITORY]
+    found = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == f"{hub.url}/{REPOSITORY}"
+    assert {one.user for one in hub.requests if "commit" in one.path} == {"me"}
+    assert set(hub.files(REPOSITORY, "models")) == {"README.md"}
 
 
 def test_a_space(place: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,9 @@ def publish(
     space: Annotated[bool, typer.Option("--space", help="A demo page too, base and tuned model side by side.")] = False,
     licence: Annotated[str | None, typer.Option(help="Of the model: apache-2.0 (else the recipe's licence).")] = None,
     verify: Annotated[bool, typer.Option(help="Compare each export with its source; the card says so.")] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make everything and list it; push nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Make everything and list it; ask the hub nothing.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
     """Export a run, verify it, write its card from the run's own files, and push it all, private unless asked.

@@ -17,6 +17,7 @@ from whispertune.errors import InputError
 from whispertune.model.formats import adapter, ggml, ggml_vocabulary, onnx, openai
 from whispertune.model.formats import ctranslate2 as ct2
 from whispertune.model.formats.contents import FLOATS, Contents
+from whispertune.model.formats.tied import without_tied
 from whispertune.model.formats.transformers import (
     Shape,
     token_names,
@@ -74,7 +75,8 @@ def contents_of(folder: ModelFolder) -> Contents:
     """The whole of a model in memory, its weights float32 (exactly what they were stored in less)."""
     from whispertune.model.parameters import merged_state
 
-    return Contents(merged_state(folder.load()), folder.shape, folder.tokenizer_json, folder.generation)
+    state = without_tied(merged_state(folder.load()))
+    return Contents(state, folder.shape, folder.tokenizer_json, folder.generation)
 
 
 def write_openai(folder: ModelFolder, out: Path, quantization: str) -> None:
@@ -95,7 +97,7 @@ def write_onnx(folder: ModelFolder, out: Path, quantization: str) -> None:
 
 
 def write_adapter(folder: ModelFolder, out: Path, quantization: str) -> None:
-    """What a run's LoRA learned, for peft, with tokenizer and settings."""
+    """What a run's LoRA learned, or an adapter folder holds, for peft, with tokenizer and settings."""
     adapter.write_adapter(folder.path, out, quantization)
     write_tokenizer(out, folder.tokenizer_json, folder.shape.n_mels)
     write_generation(out, folder.generation, folder.vocabulary)
@@ -163,11 +165,14 @@ def check_out(out: Path) -> None:
     """See that a model may be put at `out`: what is written beside it and then named so, is there whole or not at all.
 
     Raises:
-        InputError: a folder in use, the working folder, or one that cannot be replaced, as a disk is mounted there.
+        InputError: a file, a folder in use, the working folder, or one that cannot be replaced, as a disk is mounted
+            there.
     """
+    if out.exists() and not out.is_dir():
+        raise InputError("this is a file, where a folder is to be written", where=str(out), fix="give a new --out")
     if out.resolve() == Path.cwd():
         raise InputError("this is the folder you are in", where=str(out), fix="give one in it, such as --out model")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and any(out.iterdir()):
         raise InputError("the folder to write is not empty", where=str(out), fix="give a new one with --out")
     if out.resolve().is_mount():
         raise InputError("a disk is mounted there", where=str(out), fix=f"give a folder in it: --out {out / 'model'}")

@@ -21,8 +21,9 @@ from whispertune.model.bundled import BUNDLES, bundled_files
 from whispertune.model.cache import cache_folder, filled
 from whispertune.model.formats import adapter, ctranslate2, transformers
 from whispertune.model.formats.contents import Contents
-from whispertune.model.formats.shapes import check_folder
+from whispertune.model.formats.tied import without_tied
 from whispertune.model.formats.transformers import Shape
+from whispertune.model.formats.weights import read_weights
 from whispertune.model.generation import Generation
 from whispertune.model.naming import BUNDLED, hub_name
 from whispertune.windows.tokens import Vocabulary
@@ -35,7 +36,7 @@ HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
 OLD_WEIGHTS = ["pytorch_model*.bin", adapter.PICKLED, "model.bin"]
 OTHERS = ["*/*", "*.fp32-*", "*.fp16.*"]  # checkpoints in folders, and the same weights in other precisions
 RUN_MARK = "run.json"  # a folder with this file is a run; its best weights lie in model/
-CONVERSION = b"2"  # what conversions write: of another one nothing is found in the cache
+CONVERSION = b"3"  # what conversions write: of another one nothing is found in the cache
 MARK = "whispertune.json"  # in a model folder of any format: what it says of itself, see decode/context.py
 
 
@@ -64,8 +65,8 @@ class ModelFolder:
 
     def load(self, dropout: float = 0.0) -> WhisperForConditionalGeneration:
         """The model in float32 on the CPU."""
-        check_folder(self.path, self.shape)
-        return transformers.read_model(self.path, self.generation, self.vocabulary, dropout)
+        weights = read_weights(self.path, self.shape)
+        return transformers.read_model(self.path, weights, self.generation, self.vocabulary, dropout)
 
 
 def is_ctranslate2(folder: Path) -> bool:
@@ -144,11 +145,12 @@ def _from_adapter(path: Path, adapters: tuple[Path, ...]) -> Path:
     def merge(out: Path) -> None:
         from whispertune.model.parameters import merged_state
 
-        whole = Contents(merged_state(base.load()), base.shape, base.tokenizer_json, base.generation)
+        whole = Contents(without_tied(merged_state(base.load())), base.shape, base.tokenizer_json, base.generation)
         _write(adapter.read_adapter(path, whole), path, out)
+        adapter.keep_copy(path, out, base.name)
 
     beside = (adapter.CONFIG, "tokenizer.json", "generation_config.json")
-    return filled(_place(weights, beside, _content(base.path)), merge)
+    return filled(_place(weights, beside, f"{base.name} {_content(base.path)}"), merge)
 
 
 def _ways() -> str:

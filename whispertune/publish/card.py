@@ -189,8 +189,7 @@ def _no_program(title: str, facts: RunFacts) -> list[str]:
 
 def _licences(facts: RunFacts, licence: str | None) -> list[str]:
     base = facts.base_model
-    named = f"[{base.hub}](https://huggingface.co/{base.hub})" if base.hub else base.name
-    origin = named if base.hub in (None, base.name) else f"{base.name}, which began as {named}"
+    origin = base.told(lambda hub: f"[{hub}](https://huggingface.co/{hub})")
     lines = [
         f"- This model: {licence or NOT_STATED}",
         f"- Its base: {origin}; licence: {base.licence or f'{NOT_STATED} here'}",

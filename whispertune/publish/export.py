@@ -16,8 +16,9 @@ from whispertune.errors import VerificationError
 from whispertune.files import writing
 from whispertune.model.export import EXPORTERS, check_export
 from whispertune.model.formats.adapter import kept_base
-from whispertune.model.load import ModelFolder, copy_mark, find_model
+from whispertune.model.load import ModelFolder, find_model
 from whispertune.publish.comparison import Comparison, Reference
+from whispertune.publish.origin import Origin, carry
 from whispertune.publish.runtimes import RUNTIMES
 from whispertune.reporting import Reporter
 
@@ -68,12 +69,14 @@ def export(
     *,
     quantization: str | None = None,
     reference: Reference | None,
+    base: Origin | None = None,
     readme: Callable[[ExportReport], str] | None = None,
     reporter: Reporter | None = None,
 ) -> ExportReport:
     """Write an export and hold it against its source, `reference`; None leaves the check out, and says so.
 
     Args:
+        base: the model that this one was tuned from, which the export says in its mark.
         readme: what its README.md tells; None in a publication, whose card tells it.
 
     Raises:
@@ -89,7 +92,7 @@ def export(
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             exporter.write(folder, partial, chosen)
-            copy_mark(folder.path, partial)
+            carry(folder.path, partial, base)
         name, compared = exporter.runtime, None
         if reference:
             runtime = RUNTIMES[to](partial, folder)
@@ -98,15 +101,20 @@ def export(
         report = ExportReport(out, to, chosen, size, name, exporter.tolerances[chosen], compared)
         _check(report)
         with writing(out):
-            if readme:
-                (partial / README).write_text(readme(report), encoding="utf-8")
-            if target.exists():
-                target.rmdir()  # empty
-            partial.rename(target)
+            _finish(partial, target, readme(report) if readme else None)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return report
+
+
+def _finish(partial: Path, target: Path, text: str | None) -> None:
+    """Put what was verified, with its README.md, in its place."""
+    if text:
+        (partial / README).write_text(text, encoding="utf-8")
+    if target.exists():
+        target.rmdir()  # empty
+    partial.rename(target)
 
 
 def _check(report: ExportReport) -> None:

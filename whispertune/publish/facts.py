@@ -20,35 +20,15 @@ from whispertune.evaluation.evaluate import Evaluation
 from whispertune.evaluation.retention import SetChange, read_changes
 from whispertune.languages import code_of
 from whispertune.model.load import RUN_MARK, ModelFolder, find_model
-from whispertune.model.naming import OPENAI, hub_name, public_name
+from whispertune.model.naming import public_name
+from whispertune.publish.origin import Origin
 from whispertune.publish.runtimes.heard import suppresses_blank
 from whispertune.recipe import Recipe, SourceTable, kind_and_location
 from whispertune.recipe_file import load_recipe
 from whispertune.sources_of import label
 from whispertune.train.run import Run, read_lines
 
-OPENAI_LICENCE: Final = "mit"  # of Whisper's code and weights, as github.com/openai/whisper says
 SPLITS: Final = ("train", "dev", "test")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """The model that a run began with."""
-
-    name: str  # what people call it; a folder without where it lies
-    hub: str | None  # on the model hub; None where it is not there, or nobody knows
-    licence: str | None  # where it is known
-
-    @classmethod
-    def of(cls, model: str) -> Origin:
-        """From a recipe's `model`; a run stands for the model that it began with."""
-        if hub := hub_name(model):
-            return cls(hub, hub, OPENAI_LICENCE if hub.startswith(OPENAI) else None)
-        path = Path(model).expanduser()
-        if (path / RUN_MARK).exists():
-            first = cls.of(load_recipe(Run(path).resolved_recipe).model)
-            return cls(public_name(model), first.hub, first.licence)
-        return cls(public_name(model), None, None)
 
 
 @dataclass(frozen=True, slots=True)

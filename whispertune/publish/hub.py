@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from whispertune.errors import InputError
 from whispertune.hub_writing import open_repository, told
+from whispertune.publish.offline import MEND
 from whispertune.publish.place import LIST, Upload, listed
 from whispertune.reporting import Reporter
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
 CARD: Final = "README.md"
-MEND: Final = "give --licence as the hub writes it, or other; all else comes from resolved.toml in the run"
 Kind = Literal["model", "space"]
 
 
@@ -56,9 +56,9 @@ def check_card(text: str, *, where: str, kind: Kind = "model") -> None:
     Raises:
         InputError: it does not. WhispertuneError: the hub does not answer.
     """
-    from huggingface_hub import RepoCard
+    from huggingface_hub import RepoCard, constants
 
-    with told(where):
+    with told(constants.ENDPOINT):  # where nothing is wrong with the card
         try:
             RepoCard(text).validate(kind)
         except ValueError as error:

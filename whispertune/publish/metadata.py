@@ -32,15 +32,16 @@ def metadata(facts: RunFacts, formats: Sequence[str], repository: str, licence: 
 
     first = ROOT_FORMAT if ROOT_FORMAT in formats else formats[0]
     adapts = set(formats) == {ADAPTER_FORMAT}  # and then belongs to the very model that the recipe names
-    base = hub_name(facts.recipe.model) if adapts else facts.base_model.hub
+    own = hub_name(facts.recipe.model)
+    bases = ((own,) if own else ()) if adapts else facts.base_model.hubs
     relation = "adapter" if adapts else "finetune"
     data = ModelCardData(
         language=[HUB_LANGUAGES.get(each, each) for each in facts.languages] or None,
         license=licence,
         library_name=LIBRARIES.get(first),
         pipeline_tag=TASK,
-        base_model=base,
-        base_model_relation=relation if base else None,
+        base_model=bases[0] if len(bases) == 1 else list(bases) or None,
+        base_model_relation=relation if bases else None,
         tags=[*TAGS, *(tag for each in formats for tag in FORMAT_TAGS.get(each, ()))],
         datasets=list(dict.fromkeys(each.dataset for each in facts.sources if each.dataset)) or None,
         metrics=["wer", "cer"],

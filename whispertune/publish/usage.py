@@ -210,13 +210,22 @@ def remark(exported: Exported, spoken: Spoken) -> str | None:
     """What else is to be known of a program."""
     if exported.format != "ggml":
         return None
-    language = spoken.language or "auto"
-    task = " -tr" if spoken.task == "translate" else ""
     blank = "" if spoken.suppress_blank else NEVER_FIRST
     return (
-        "With whisper.cpp's own program: "
-        f"`whisper-cli -m {_file(exported)} -l {language}{task} -nt -mc 0 -bo 1 -bs 1 -nf -nth 2 "
-        f'-nfa --suppress-regex "$(cat suppress_regex.txt)" -f speech.wav` (not run by the verification){blank}'
+        f"With whisper.cpp's own program: `{whisper_cli(_file(exported), spoken)}` (not run by the verification){blank}"
+    )
+
+
+def whisper_cli(file: str, spoken: Spoken) -> str:
+    """The command for whisper.cpp's own program, which would take speech for English and write what the model does not.
+
+    Its other arguments leave out what the verification leaves out: timestamps, previous text, further tries, gates.
+    """
+    language = (spoken.language or "auto") if spoken.multilingual else "en"
+    task = " -tr" if spoken.task == "translate" else ""
+    return (
+        f"whisper-cli -m {file} -l {language}{task} -nt -mc 0 -bo 1 -bs 1 -nf -nth 2 "
+        '-nfa --suppress-regex "$(cat suppress_regex.txt)" -f speech.wav'
     )
 
 

@@ -20,9 +20,12 @@ from whispertune.model.naming import last_part
 from whispertune.publish.comparison import ENOUGH_WORDS, Reference, words_of
 from whispertune.publish.export import ExportReport, check_possible
 from whispertune.publish.export import export as export_folder
-from whispertune.publish.readme import origin_of, readme
+from whispertune.publish.origin import origin_of
+from whispertune.publish.readme import readme
+from whispertune.publish.runtimes.heard import suppresses_blank
 from whispertune.publish.runtimes.transformers import Transformers
 from whispertune.publish.spoken import spoken_clips
+from whispertune.publish.usage import Spoken
 from whispertune.recipe_file import load_recipe
 from whispertune.reporting import Reporter
 from whispertune.service.data import read_data
@@ -62,7 +65,8 @@ def export_model(
         target,
         quantization=quantization,
         reference=reference,
-        readme=lambda report: readme(report, model, base),
+        base=base,
+        readme=lambda report: readme(report, model, base, _spoken(folder)),
         reporter=reporter,
     )
 
@@ -86,6 +90,13 @@ def reference_of(model: str, folder: ModelFolder, data: str | None = None, langu
         InputError: there are none.
     """
     return Reference(lambda: Transformers(folder), *_clips(model, folder, data, language))
+
+
+def _spoken(folder: ModelFolder) -> Spoken:
+    """What a model writes, as far as its folder says it."""
+    told = folder.generation
+    blank = suppresses_blank(folder.vocabulary, told)
+    return Spoken(told.language, told.task or "transcribe", folder.vocabulary.multilingual, blank)
 
 
 def _clips(

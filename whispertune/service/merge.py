@@ -19,11 +19,13 @@ from whispertune.decode.context import Mark
 from whispertune.errors import InputError
 from whispertune.files import writing
 from whispertune.model.export import check_out
+from whispertune.model.formats import adapter
 from whispertune.model.formats.contents import Contents
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.model.merge import State, check_mixable, common_generation, summed
 from whispertune.model.naming import last_part, public_name
 from whispertune.model.parameters import merged_state
+from whispertune.publish.origin import Origin
 from whispertune.reporting import Reporter
 from whispertune.service.mixed import write_mixed
 
@@ -79,7 +81,7 @@ def merge(
     contexts = _contexts(folders)
     contents = Contents(state, first.shape, first.tokenizer_json, generation)
     origin = {"models": [public_name(name) for name in models], "weights": shares}
-    write_mixed(target, contents, Mark(contexts, WEIGHTS), origin)
+    write_mixed(target, contents, Mark(contexts, WEIGHTS), origin, Origin.merged(tuple(map(Origin.of, models))))
     size = sum(path.stat().st_size for path in target.iterdir())
     return Merged(target, tuple(models), tuple(shares), contexts, size)
 
@@ -92,7 +94,7 @@ def default_folder(models: Sequence[str]) -> Path:
 def _shares(models: Sequence[str], weights: Sequence[float] | None) -> list[float]:
     """One for each model, 1 together."""
     if len(models) < 2:
-        raise InputError("there is nothing to merge with", fix="give two models or more")
+        raise InputError("there is nothing to merge with", where=models[0] if models else None, fix=_other_way(models))
     if weights is None:
         return [1 / len(models)] * len(models)
     told = " ".join(f"{each:g}" for each in weights)
@@ -107,16 +109,21 @@ def _shares(models: Sequence[str], weights: Sequence[float] | None) -> list[floa
     return list(weights)
 
 
+def _other_way(models: Sequence[str]) -> str:
+    """What one model alone can be given to."""
+    if not models:
+        return "give two models or more"
+    merges = f"whispertune export {models[0]} --to transformers"
+    if (Path(models[0]).expanduser() / adapter.CONFIG).is_file():
+        return f"an adapter is merged into its base by: {merges}"
+    return f"give two models or more; if it is an adapter, it is merged into its base by: {merges}"
+
+
 def _states(folders: Sequence[ModelFolder], tell: Reporter) -> Iterator[State]:
     for done, folder in enumerate(folders):
         tell.working("merging models", done, len(folders))
-        yield _state(folder)
+        yield merged_state(folder.load())  # float32, with the output weights, tied or not
     tell.working("merging models", len(folders), len(folders))
-
-
-def _state(folder: ModelFolder) -> State:
-    """float32, without the projection, which is tied to the embeddings."""
-    return {name: array for name, array in merged_state(folder.load()).items() if name != "proj_out.weight"}
 
 
 def _contexts(folders: Sequence[ModelFolder]) -> tuple[str, ...]:

@@ -17,11 +17,18 @@ from whispertune.files import replace_text, writing
 from whispertune.model.formats.contents import Contents
 from whispertune.model.formats.transformers import write_folder
 from whispertune.model.load import MARK
+from whispertune.publish.origin import BASE, Origin
 from whispertune.train.keeping.placing import publish
 
 
-def write_mixed(out: Path, contents: Contents, mark: Mark, origin: Mapping[str, Any]) -> None:
+def write_mixed(
+    out: Path, contents: Contents, mark: Mark, origin: Mapping[str, Any], base: Origin | None = None
+) -> None:
     """Write a model folder, whole or not at all; one that is there is replaced.
+
+    Args:
+        origin: what it was mixed of, and how, as its mark tells it.
+        base: where that came from, with licences; None where the run tells that it lies in.
 
     Raises:
         InputError: it cannot be written.
@@ -32,7 +39,7 @@ def write_mixed(out: Path, contents: Contents, mark: Mark, origin: Mapping[str, 
         with writing(out):
             shutil.rmtree(temporary, ignore_errors=True)
             write_folder(temporary, contents.state, contents.shape, contents.tokenizer_json, contents.generation)
-            told = asdict(mark) | {"origin": dict(origin)}
+            told = asdict(mark) | {"origin": dict(origin)} | ({BASE: asdict(base)} if base else {})
             replace_text(temporary / MARK, json.dumps(told, ensure_ascii=False) + "\n")
             publish(temporary, target)
     finally:

@@ -3,10 +3,11 @@
 done = publish_run("my-run", "me/whisper-small-sv", formats="transformers,ct2", dry_run=True)
 for each in done.files: print(each.name, each.size_bytes)
 
-What cannot be is found before anything is made: a runtime that is missing, a recipe that tells of this machine, no
-right to write there, a card that the hub rejects. All that goes up lies in the run's folder `publish` before; exports
-that are there and would be made again as they are stay, so that a second call, after a broken connection for example,
-only pushes.
+What cannot be is found before anything is made: a runtime that is missing, a recipe that tells of this machine, a name
+that no repository can have, no right to write there, a card that the hub rejects. A dry run asks the hub nothing: of
+rights it knows nothing, and of the card what can be told without it. All that goes up lies in the run's folder
+`publish` before; exports that are there and would be made again as they are stay, so that a second call, after a broken
+connection for example, only pushes.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from whispertune.publish.facts import RunFacts, read_facts
 from whispertune.publish.hub import check_card, claim, push
 from whispertune.publish.kept import KeptExports
 from whispertune.publish.metadata import metadata
+from whispertune.publish.offline import check_head, check_repository
 from whispertune.publish.place import Upload, check, check_recipe, files_of, with_list
 from whispertune.publish.space import write_space
 from whispertune.reporting import Reporter
@@ -38,7 +40,6 @@ from whispertune.train.run import Run
 
 FOLDER: Final = "publish"  # in a run
 SPACE_SUFFIX: Final = "-demo"
-_REPOSITORY: Final = re.compile(r"[\w.-]+/[\w.-]+")
 _LICENCE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 
@@ -105,12 +106,12 @@ def publish_run(
     demo = f"{repository}{SPACE_SUFFIX}" if space else None
     _check_possible(run, source, facts, wanted, repository, verify=verify, space=space)
     licence = licence or facts.recipe.licence
+    head = metadata(facts, [each.format for each in wanted], repository, licence)
+    (check_head if dry_run else check_card)(head, where=str(run.resolved_recipe))
     if not dry_run:
-        head = metadata(facts, [each.format for each in wanted], repository, licence)
-        check_card(head, where=str(run.resolved_recipe))
         _claim(repository, demo, public=public)
     place = run.folder / FOLDER
-    exports, folders = _exports(run, source, wanted, verify, tell)
+    exports, folders = _exports(run, source, facts, wanted, verify, tell)
     beside = _texts(place, source, facts, exports, repository, licence)
     with writing(place):
         files = with_list(files_of(beside, folders), place)
@@ -136,8 +137,8 @@ def _claim(repository: str, demo: str | None, *, public: bool) -> None:
 
 
 def _check_asked(repository: str, licence: str | None, wanted: Sequence[Wanted], *, space: bool) -> None:
-    if not _REPOSITORY.fullmatch(repository):
-        raise InputError("no name of a repository", where=repository, fix="write it as user/name")
+    for name in [repository, *([repository + SPACE_SUFFIX] if space else [])]:
+        check_repository(name)
     if licence is not None and not _LICENCE.fullmatch(licence):
         fix = "in small letters as the hub writes them: apache-2.0, cc-by-4.0, mit"
         raise InputError("no name of a licence", where=licence, fix=fix)
@@ -168,7 +169,7 @@ def _check_possible(
 
 
 def _exports(
-    run: Run, source: ModelFolder, wanted: Sequence[Wanted], verify: bool, tell: Reporter
+    run: Run, source: ModelFolder, facts: RunFacts, wanted: Sequence[Wanted], verify: bool, tell: Reporter
 ) -> tuple[tuple[Exported, ...], dict[str, Path]]:
     """Made and verified, or kept; and their folders by those in the repository."""
     kept = KeptExports(run.folder / FOLDER, source)
@@ -179,8 +180,15 @@ def _exports(
         if known is None:
             if verify:
                 reference = reference or reference_of(str(run.folder), source)
-            out, quantization = kept.folder(each), each.quantization
-            report = export(source, each.format, out, quantization=quantization, reference=reference, reporter=tell)
+            report = export(
+                source,
+                each.format,
+                kept.folder(each),
+                quantization=each.quantization,
+                reference=reference,
+                base=facts.base_model,
+                reporter=tell,
+            )
             known = kept.add(each, report)
         found.append(known)
     return tuple(found), {each.folder: kept.folder(each) for each in wanted}

@@ -1,6 +1,7 @@
 """Low-rank adapters as peft keeps them: adapter_config.json and adapter_model.safetensors, without the base.
 
     keep_adapter(model, run.model, recipe.model)       # beside the merged weights that a run writes
+    keep_copy(folder, out, base_name(folder))          # the same of an adapter folder, beside what it was merged to
     write_adapter(run.model, out, "float32")           # what PeftModel.from_pretrained takes
     base = find_model(base_name(folder))               # of an adapter folder, ours or another's
     contents = read_adapter(folder, base_contents)     # merged into the weights of its base
@@ -18,13 +19,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
 from whispertune.errors import InputError, ModelError
+from whispertune.model.cache import cache_folder
 from whispertune.model.formats.contents import FLOATS, Contents
 from whispertune.model.formats.known_tokenizers import generation_beside, tokenizer_beside
+from whispertune.model.formats.pickles import read_tensors
+from whispertune.model.formats.tied import without_tied
 from whispertune.model.naming import hub_name, offline_name, public_name
 
 if TYPE_CHECKING:
@@ -35,7 +38,6 @@ KEPT: Final = "adapter.safetensors"  # in a run's model folder; under peft's nam
 WEIGHTS, PICKLED, CONFIG = "adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"
 WHOLE_WEIGHTS: Final = ("model*.safetensors", "pytorch_model*.bin", "model.bin")
 PREFIX: Final = "base_model.model."  # peft's, before the names of the model
-PROJECTION: Final = "proj_out.weight"  # tied to the embeddings; an adapter of its own would part the two
 
 # What the name of an adapter's array ends in -> its part of the sum; some versions write the last one, others not.
 PARTS: Final = {
@@ -172,7 +174,8 @@ def read_adapter(path: Path, base: Contents) -> Contents:
         ModelError: it is damaged, is of another model, or of a kind that is not merged here.
     """
     config = _read_config(path / CONFIG)
-    state = {name: array.astype(np.float32) for name, array in base.state.items() if name != PROJECTION}
+    # An adapter beside tied output weights would part them from the embeddings: they are not there to be changed.
+    state = {name: array.astype(np.float32) for name, array in without_tied(base.state).items()}
     for name, value in _merged(_read_arrays(path), config, state, str(path)):
         if not np.isfinite(value).all():
             raise _damaged(f"{name} is not finite with the adapter in it", str(path))
@@ -236,33 +239,18 @@ def _read_config(path: Path) -> AdapterConfig:
 
 def _read_arrays(folder: Path) -> dict[str, np.ndarray]:
     """All arrays in float32."""
-    path = folder / WEIGHTS if (folder / WEIGHTS).is_file() else folder / PICKLED
-    tensors = _read_tensors(path)
-    return {name: value.detach().float().numpy() for name, value in tensors.items()}
+    if (folder / WEIGHTS).is_file():
+        return {name: value.detach().float().numpy() for name, value in _read_safetensors(folder / WEIGHTS).items()}
+    return {name: each.array().astype(np.float32) for name, each in read_tensors(folder / PICKLED).items()}
 
 
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    from pickle import UnpicklingError
-
-    import torch
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        if path.name == WEIGHTS:
-            return dict(load_file(path))
-        with ZipFile(path) as archive:  # older pickles, and packed ones, take what memory they say
-            if sum(each.file_size for each in archive.infolist()) > path.stat().st_size:
-                raise ValueError("it is packed")
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-        tensors = {str(name): value for name, value in found.items() if isinstance(value, torch.Tensor)}
-        size = sum(value.numel() * value.element_size() for value in tensors.values())
-        if len(tensors) < len(found) or size > path.stat().st_size:  # strides of 0 make much of little
-            raise ValueError(f"{size} bytes of tensors in a file of {path.stat().st_size}")
-        return tensors
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError, IndexError) as error:
-        raise _damaged(f"not a readable adapter ({error})", str(path)) from error
-    except (SafetensorError, UnpicklingError, BadZipFile) as error:
+        return dict(load_file(path))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise _damaged(f"not a readable adapter ({error})", str(path)) from error
 
 
@@ -303,11 +291,28 @@ def keep_adapter(model: WhisperForConditionalGeneration, folder: Path, base: str
         save_file(arrays, folder / KEPT, metadata={"config": content, "base": base})
 
 
-def write_adapter(source: Path, out: Path, quantization: str) -> None:
-    """Write the adapter that was kept beside a run's weights as peft reads it.
+def keep_copy(folder: Path, out: Path, base: str) -> None:
+    """Keep the adapter of a folder beside the weights that it was merged to, as a run keeps the one it trained.
 
     Args:
-        source: the run's model folder.
+        folder: of the adapter, which was read.
+        out: of the merged weights.
+        base: the name by which its model was found.
+    """
+    from safetensors.numpy import save_file
+
+    content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    content["base_model_name_or_path"] = hub_name(base) or public_name(base)
+    told = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    arrays = {name: np.ascontiguousarray(array) for name, array in _read_arrays(folder).items()}
+    save_file(arrays, out / KEPT, metadata={"config": told, "base": base})
+
+
+def write_adapter(source: Path, out: Path, quantization: str) -> None:
+    """Write the adapter that is kept beside merged weights as peft reads it.
+
+    Args:
+        source: the model folder of a run, or what an adapter folder was converted to.
         out: the folder to write into.
         quantization: float32 or float16.
 
@@ -324,7 +329,7 @@ def write_adapter(source: Path, out: Path, quantization: str) -> None:
 
 
 def kept_base(source: Path) -> str:
-    """The model that the adapter beside a run's weights belongs to, by the name that the run was given.
+    """The model that the adapter beside merged weights belongs to, by the name that the run was given.
 
     Raises:
         InputError: no adapter is kept there.
@@ -338,7 +343,7 @@ def _kept(source: Path) -> dict[str, str]:
     if not (source / KEPT).is_file():
         raise InputError(
             "no adapter is kept with these weights: all of them were trained, or they are no run's own",
-            where=str(source),
+            where=None if cache_folder() in source.parents else str(source),  # which nobody has given
             fix='export them whole (--to transformers), or train with train.method = "lora"',
         )
     try:

@@ -20,9 +20,9 @@ FLOATS: Final[dict[str, np.dtype[Any]]] = {"float32": np.dtype(np.float32), "flo
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """Weights under transformers' names, without the projection, which is tied to the embeddings, and all they need."""
+    """Weights under transformers' names, and all they need."""
 
-    state: Mapping[str, np.ndarray]  # float32 or float16, as stored
+    state: Mapping[str, np.ndarray]  # float32 or float16, as stored; those of the output may lack, see tied.py
     shape: Shape
     tokenizer_json: bytes
     generation: Generation

@@ -7,7 +7,8 @@
 
 The file is a short header and then named arrays (format version 6, WhisperSpec revision 3). Its surprises: query,
 key and value are fused along the first axis, keys get a bias of zeros, the projection is an alias of the
-embeddings. Linear, convolution and embedding weights can be int8, a scale a row (value = weight / scale).
+embeddings where it is tied to them. Linear, convolution and embedding weights can be int8, a scale a row
+(value = weight / scale).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from whispertune.errors import ModelError
 from whispertune.model.formats.contents import Contents
 from whispertune.model.formats.known_tokenizers import tokenizer_beside
 from whispertune.model.formats.shapes import check_state
+from whispertune.model.formats.tied import PROJECTION, own_projection
 from whispertune.model.formats.transformers import Shape
 from whispertune.model.generation import Generation
 
@@ -49,7 +51,8 @@ TOP = {
     "decoder/layer_norm/gamma": "model.decoder.layer_norm.weight",
     "decoder/layer_norm/beta": "model.decoder.layer_norm.bias",
 }
-ALIAS = ("decoder/projection/weight", "decoder/embeddings/weight")
+OUTPUT = "decoder/projection/weight"
+ALIAS = (OUTPUT, "decoder/embeddings/weight")
 
 # Within a layer: CTranslate2's module -> transformers' modules, fused along the first axis in this order.
 SELF_ATTENTION = {
@@ -103,6 +106,8 @@ def to_transformers(arrays: Arrays, where: str | None = None) -> Arrays:
     """Arrays under transformers' names, unfused, without the key biases (all zeros) that it does not have."""
     try:
         state = {theirs: arrays[ours] for ours, theirs in TOP.items()}
+        if OUTPUT in arrays:
+            state[PROJECTION] = arrays[OUTPUT]
         for part in LAYERS:
             for layer in range(count_layers(arrays, part, "{part}/layer_{layer}/")):
                 for row in layer_rows(part, layer):
@@ -125,6 +130,8 @@ def _pieces(arrays: Arrays, row: Row, where: str | None) -> list[np.ndarray]:
 def from_transformers(state: Mapping[str, np.ndarray], encoder_heads: int, decoder_heads: int) -> Arrays:
     """float32 arrays under CTranslate2's names, from a transformers state dict."""
     arrays = {ours: state[theirs] for ours, theirs in TOP.items()}
+    if (own := own_projection(state)) is not None:
+        arrays[OUTPUT] = own
     for part in LAYERS:
         for layer in range(count_layers(state, part, "model.{part}.layers.{layer}.")):
             for row in layer_rows(part, layer):
@@ -190,15 +197,15 @@ def _int8(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def model_bin(arrays: Arrays, quantization: str = "float32") -> bytes:
     """The content of a `model.bin`; `arrays` is emptied on the way, so that memory holds each of them once."""
-    scaled = [f"{name}_scale" for name in ALIAS if quantization.startswith("int8")]
+    in_bytes = quantization.startswith("int8")
     names = sorted(arrays)
-    count = len(names) + sum(name.endswith("/weight") for name in names if scaled)
+    count = len(names) + sum(name.endswith("/weight") for name in names if in_bytes)
+    aliases = [] if OUTPUT in arrays else [ALIAS, tuple(f"{name}_scale" for name in ALIAS)][: 1 + in_bytes]
     out = io.BytesIO()
     out.write(struct.pack("<I", BINARY_VERSION) + _string(SPEC) + struct.pack("<II", REVISION, count))
     for name in names:
         for stored, array in quantize({name: arrays.pop(name)}, quantization).items():
             _write(out, stored, array)
-    aliases = [ALIAS, scaled] if scaled else [ALIAS]
     out.write(struct.pack("<I", len(aliases)))
     for alias, of in aliases:
         out.write(_string(alias) + _string(of))

@@ -30,6 +30,7 @@ from whispertune.model.formats.known_tokenizers import (
     tokenizer_beside,
 )
 from whispertune.model.formats.openai import Dims, Row, check_dims, rows
+from whispertune.model.formats.tied import check_tied
 from whispertune.windows.features import FFT_SAMPLES
 
 MAGIC = 0x67676D6C  # "ggml"
@@ -103,6 +104,7 @@ def _check_writable(contents: Contents, dims: Dims, quantization: str) -> list[b
             f"{len(tokens)} of them of text",
             fix=fix,
         )
+    check_tied(contents.state, "whisper.cpp")
     return tokens
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from whispertune.errors import InputError
 from whispertune.model.formats.contents import Contents
+from whispertune.model.formats.tied import own_projection
 from whispertune.model.formats.transformers import config_for
 from whispertune.windows.tokens import Vocabulary
 
@@ -202,6 +203,7 @@ def _write_config(contents: Contents, out: Path) -> None:
     with TemporaryDirectory(prefix="whispertune-") as scratch:
         tokenizer = Path(scratch) / "tokenizer.json"
         tokenizer.write_bytes(contents.tokenizer_json)
-        config = config_for(contents.shape, Vocabulary.from_file(tokenizer))
+        tied = own_projection(contents.state) is None
+        config = config_for(contents.shape, Vocabulary.from_file(tokenizer), tied=tied)
     config.dtype = "float32"  # of what goes in and comes out
     config.save_pretrained(out)

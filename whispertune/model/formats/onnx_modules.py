@@ -20,6 +20,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from whispertune.model.formats.tied import own_projection
+
 BLOCK = 32  # weights of a row that share a scale
 ZERO = 128  # the level that stands for 0
 
@@ -37,13 +39,24 @@ class Weights:
         return nn.Parameter(torch.tensor(self._array(name), dtype=torch.float32), requires_grad=False)
 
     def kept(self, name: str) -> nn.Parameter:
-        return nn.Parameter(torch.tensor(self._array(name), dtype=self.floats), requires_grad=False)
+        return self._kept(self._array(name))
 
     def matrix(self, name: str) -> InFloats | InBytes:
-        return InBytes(self._array(name)) if self.in_bytes else InFloats(self.kept(name))
+        return self._matrix(self._array(name))
+
+    def output(self) -> InFloats | InBytes | None:
+        """What makes logits of states; None where the embeddings of tokens do."""
+        own = own_projection(self.state)
+        return None if own is None else self._matrix(own)
 
     def has(self, name: str) -> bool:
         return f"model.{self.part}.{name}" in self.state
+
+    def _kept(self, array: np.ndarray) -> nn.Parameter:
+        return nn.Parameter(torch.tensor(array, dtype=self.floats), requires_grad=False)
+
+    def _matrix(self, array: np.ndarray) -> InFloats | InBytes:
+        return InBytes(array) if self.in_bytes else InFloats(self._kept(array))
 
     def _array(self, name: str) -> np.ndarray:
         return self.state[f"model.{self.part}.{name}"]
@@ -236,13 +249,14 @@ class Decoder(nn.Module):
         self.positions = weights.kept("embed_positions.weight")
         self.layers = nn.ModuleList([DecoderLayer(weights, f"layers.{layer}", heads) for layer in range(layers)])
         self.norm = Norm(weights, "layer_norm")
+        self.output = weights.output()
 
     def embed(self, input_ids: torch.Tensor, first: int) -> torch.Tensor:
         places = torch.arange(input_ids.shape[1]) + first
         return self.tokens.rows(input_ids) + F.embedding(places, self.positions).float()
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self.tokens.product(self.norm(hidden))
+        return (self.output or self.tokens).product(self.norm(hidden))
 
 
 class FirstStep(Decoder):

@@ -3,21 +3,16 @@
     contents = read_openai(Path("large-v3.pt"))
     write_openai(contents, out, "float16")           # out/model.pt
 
-The file is a zip archive: a pickle that lists the tensors, and the bytes of each as they are. It holds ten numbers
-(`dims`) and the weights (`model_state_dict`), no tokenizer and no settings: those lie beside the exports that we
-write, and follow from the number of tokens for OpenAI's own. Which heads tell the times of words is not in it
-either; openai-whisper knows that by the names of its models.
+The file, one of torch.save, holds ten numbers (`dims`) and the weights (`model_state_dict`), no tokenizer and no
+settings: those lie beside the exports that we write, and follow from the number of tokens for OpenAI's own. Which
+heads tell the times of words is not in it either; openai-whisper knows that by the names of its models.
 """
 
 from __future__ import annotations
 
-import pickletools
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
-from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 
@@ -30,25 +25,13 @@ from whispertune.model.formats.known_tokenizers import (
     tokenizer_beside,
     tokenizer_for,
 )
+from whispertune.model.formats.pickles import Stored, check_shared, read_pickle
 from whispertune.model.formats.shapes import POSITIONS, check_shape, expected_shapes
+from whispertune.model.formats.tied import check_tied
 from whispertune.model.formats.transformers import Shape
-
-if TYPE_CHECKING:
-    import torch
 
 FILE = "model.pt"
 FIX = "download or export it again"
-LARGEST_LIST_BYTES = 1 << 24  # a list of the tensors of large-v3 takes about 100 kB
-
-# What the pickle of a checkpoint refers to; of what torch allows beyond it some takes memory as it likes.
-NAMES_IN_PICKLES = {
-    "collections OrderedDict",
-    "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_parameter",
-    "torch HalfStorage",
-    "torch FloatStorage",
-    "torch BFloat16Storage",
-}
 
 # OpenAI's name, transformers' name.
 TOP = """
@@ -180,7 +163,7 @@ def write_openai(contents: Contents, out: Path, quantization: str) -> None:
     import torch
 
     dims = Dims.of(contents.shape)
-    _check_writable(dims, contents.shape)
+    _check_writable(dims, contents)
     # What is stored so already is not copied: torch.save reads it where it lies.
     state = {
         row.ours: torch.from_numpy(np.require(contents.state[row.theirs], FLOATS[quantization], ["C", "W"]))
@@ -189,8 +172,8 @@ def write_openai(contents: Contents, out: Path, quantization: str) -> None:
     torch.save({"dims": asdict(dims), "model_state_dict": state}, out / FILE)
 
 
-def _check_writable(dims: Dims, shape: Shape) -> None:
-    if dims.shape != shape:
+def _check_writable(dims: Dims, contents: Contents) -> None:
+    if dims.shape != contents.shape:
         raise InputError(
             "openai-whisper knows no such model: its feed-forward layers are four times as wide as the others",
             fix="export it --to transformers or ct2",
@@ -200,6 +183,7 @@ def _check_writable(dims: Dims, shape: Shape) -> None:
             f"openai-whisper has no tokenizer of {dims.n_vocab} tokens, only of {', '.join(map(str, BUNDLES))}",
             fix="export it --to transformers or ct2",
         )
+    check_tied(contents.state, "openai-whisper")
 
 
 def read_openai(path: Path) -> Contents:
@@ -211,80 +195,47 @@ def read_openai(path: Path) -> Contents:
     Raises:
         ModelError: the file is damaged or holds no Whisper, or there is no tokenizer for it.
     """
+    checkpoint = read_pickle(path)
     try:
-        dims, tensors = _load(path)
+        dims, tensors = _parted(checkpoint, path)
         state = {row.theirs: _array(row, tensors) for row in rows(dims)}
-    except ModelError:
-        raise
-    except Exception as error:  # what unpickles damaged bytes raises whatever Python has
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"not a readable OpenAI checkpoint ({reason[0]})", where=str(path), fix=FIX) from error
+    except (ValueError, TypeError, ArithmeticError) as error:  # numbers of any kind are multiplied
+        raise ModelError(f"not an OpenAI checkpoint ({error})", where=str(path), fix=FIX) from error
     tokenizer = tokenizer_beside(path, dims.n_vocab) or _openais_tokenizer(path, dims.n_vocab)
     generation = generation_beside(path) or default_generation(tokenizer)
     return Contents(state, dims.shape, tokenizer, generation)
 
 
-def _load(path: Path) -> tuple[Dims, Mapping[str, torch.Tensor]]:
-    """The numbers and the tensors, which are views of the file; nothing is believed that the file cannot hold."""
-    import torch
-
-    records = _checked_records(path)
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+def _parted(checkpoint: object, path: Path) -> tuple[Dims, Mapping[str, Stored]]:
+    """The numbers and the tensors, which are all those of a Whisper of these numbers, and no others."""
     if not isinstance(checkpoint, dict) or not {"dims", "model_state_dict"} <= checkpoint.keys():
         raise ValueError("it holds no dims and model_state_dict")
     tensors = checkpoint["model_state_dict"]
-    if not isinstance(tensors, dict) or not all(isinstance(each, torch.Tensor) for each in tensors.values()):
+    if not isinstance(tensors, dict) or not all(isinstance(each, Stored) for each in tensors.values()):
         raise ValueError("its model_state_dict holds other things than tensors")
-    stored = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in tensors.values()}
-    if Counter(stored.values()) - records:
-        raise ValueError("it lists tensors of other sizes than it holds")
+    check_shared(tensors.values(), path)
     dims = _dims(checkpoint["dims"])
     check_dims(dims, len(tensors), str(path))
     expected = {row.ours for row in rows(dims)}
-    if unknown := sorted(tensors.keys() - expected):
+    if unknown := sorted(map(str, tensors.keys() - expected)):
         raise ValueError(f"it has {unknown[0]}, which no Whisper of its dims has")
     return dims, tensors
 
 
-def _checked_records(path: Path) -> Counter[int]:
-    """How many records of each size the archive has, after its checksums and what its pickle names were checked."""
-    with ZipFile(path) as archive:
-        records = archive.infolist()
-        if any(each.compress_type != ZIP_STORED or each.compress_size != each.file_size for each in records):
-            raise ValueError("its records are compressed")  # torch writes none so; it would take what they state
-        if sum(each.file_size for each in records) > path.stat().st_size:
-            raise ValueError("its records are larger than the file")
-        lists = [each for each in records if each.filename.endswith("/data.pkl")]
-        if len(lists) != 1 or lists[0].file_size > LARGEST_LIST_BYTES:
-            raise ValueError("it is no archive that torch has saved")
-        operations = pickletools.genops(archive.read(lists[0]))  # reads, runs nothing
-        named = {str(argument) for operation, argument, _ in operations if operation.name in ("GLOBAL", "STACK_GLOBAL")}
-        if unknown := sorted(named - NAMES_IN_PICKLES):
-            raise ValueError(f"its pickle wants {unknown[0]}, which no checkpoint of a Whisper needs")
-        if (broken := archive.testzip()) is not None:
-            raise ValueError(f"the checksum of {broken} is wrong")
-    return Counter(each.file_size for each in records)
-
-
 def _dims(values: object) -> Dims:
     names = [field.name for field in fields(Dims)]
-    if not isinstance(values, dict) or sorted(values) != sorted(names):
+    if not isinstance(values, dict) or values.keys() != set(names):
         raise ValueError(f"its dims are not {', '.join(names)}")
     return Dims(**values)
 
 
-def _array(row: Row, tensors: Mapping[str, torch.Tensor]) -> np.ndarray:
-    import torch
-
+def _array(row: Row, tensors: Mapping[str, Stored]) -> np.ndarray:
     if row.ours not in tensors:
         raise ValueError(f"it has no {row.ours}")
-    tensor = tensors[row.ours]
-    if tuple(tensor.shape) != row.shape or not tensor.is_contiguous():
-        raise ValueError(f"its {row.ours} is {list(tensor.shape)}, which its dims say is {list(row.shape)}")
-    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        raise ValueError(f"its {row.ours} is {tensor.dtype}")
-    tensor = tensor.detach()
-    return np.asarray((tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy())
+    stored = tensors[row.ours]
+    if stored.shape != row.shape:
+        raise ValueError(f"its {row.ours} is {list(stored.shape)}, which its dims say is {list(row.shape)}")
+    return stored.array()
 
 
 def _openais_tokenizer(path: Path, n_vocab: int) -> bytes:

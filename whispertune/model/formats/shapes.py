@@ -2,22 +2,21 @@
 
     expected_shapes(shape)["model.encoder.conv1.weight"]      # (width, n_mels, 3)
     check_state(state, shape, where=str(path))                # ModelError where it is something else
-    check_folder(folder, Shape.from_folder(folder))           # the same of a transformers folder, by its headers alone
+    check_sizes(sizes, shape, where=str(folder))              # the same, before anything but the headers was read
 
 Files may lie or be damaged; nothing is allocated by what a header says before it was held against the others.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from whispertune.errors import ModelError
+from whispertune.model.formats.tied import EMBEDDINGS, PROJECTION
 from whispertune.model.formats.transformers import Shape
 
 Sizes = dict[str, tuple[int, ...]]
@@ -25,20 +24,17 @@ Sizes = dict[str, tuple[int, ...]]
 POSITIONS: Final = {"encoder": 1500, "decoder": 448}  # of any Whisper
 KERNEL: Final = 3  # of both convolutions
 TOLD: Final = 3  # names at most that an error lists
-PREFIX: Final = "model."  # which checkpoints of the inner model alone do without
-INDEX: Final = "model.safetensors.index.json"
-WHOLE: Final = "model.safetensors"
 
 
 def expected_shapes(shape: Shape) -> Sizes:
-    """The shape of each weight by transformers' name; the projection is tied to the embeddings and not among them."""
+    """The shape of each weight by transformers' name, without the projection, which has mostly none of its own."""
     width = shape.width
     sizes: Sizes = {
         "model.encoder.conv1.weight": (width, shape.n_mels, KERNEL),
         "model.encoder.conv1.bias": (width,),
         "model.encoder.conv2.weight": (width, width, KERNEL),
         "model.encoder.conv2.bias": (width,),
-        "model.decoder.embed_tokens.weight": (shape.vocabulary, width),
+        EMBEDDINGS: (shape.vocabulary, width),
     }
     parts = {
         "encoder": (shape.encoder_layers, shape.encoder_feed_forward),
@@ -78,6 +74,8 @@ def check_sizes(found: Mapping[str, tuple[int, ...]], shape: Shape, where: str) 
     """Raise ModelError where the weights, of which only the shapes are known yet, are not all those of this shape."""
     check_shape(shape, len(found), where)
     expected = expected_shapes(shape)
+    if PROJECTION in found:
+        expected[PROJECTION] = expected[EMBEDDINGS]
     if missing := sorted(expected.keys() - found.keys()):
         raise _damaged(f"{len(missing)} of its weights are missing, {', '.join(missing[:TOLD])} first", where)
     for name, size in expected.items():
@@ -97,50 +95,6 @@ def check_shape(shape: Shape, weights: int, where: str) -> None:
     if shape.encoder_layers + shape.decoder_layers > weights:
         layers = f"{shape.encoder_layers} and {shape.decoder_layers} layers"
         raise _damaged(f"{layers} cannot have {weights} weights", where)
-
-
-def check_folder(folder: Path, shape: Shape) -> None:
-    """Raise ModelError where the safetensors of a transformers folder are not what its config.json says.
-
-    Of other weights nothing is known before they are read; those are left to whoever does.
-    """
-    files = _weight_files(folder)
-    if not files:
-        return
-    found = {name: size for path in files for name, size in safetensors_shapes(path).items()}
-    if not any(name.startswith(PREFIX) for name in found):
-        found = {PREFIX + name: size for name, size in found.items()}
-    check_sizes(found, shape, str(folder))
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / WHOLE).is_file():
-        return [folder / WHOLE]
-    index = folder / INDEX
-    if not index.is_file():
-        return []
-    try:
-        names = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged("not a readable list of weights", str(index)) from error
-    if outside := sorted(name for name in names if Path(name).name != name):
-        raise _damaged(f"it names a file of another folder ({outside[0]})", str(index))
-    return [folder / name for name in sorted(names)]
-
-
-def safetensors_shapes(path: Path) -> Sizes:
-    """The shape of each array in a safetensors file, from its header; safetensors checks it against the file's size."""
-    from safetensors import SafetensorError, safe_open
-
-    def read() -> Iterator[tuple[str, tuple[int, ...]]]:
-        with safe_open(path, framework="np") as file:
-            for name in file.keys():  # noqa: SIM118
-                yield name, tuple(file.get_slice(name).get_shape())
-
-    try:
-        return dict(read())
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _damaged(f"not a readable safetensors file ({error})", str(path)) from error
 
 
 def _damaged(what: str, where: str) -> ModelError:

@@ -1,7 +1,7 @@
 """The transformers folder: complete, so that every runtime that reads it finds what it needs.
 
     write_folder(out, state, shape, tokenizer_json, generation)
-    model = read_model(out, generation, vocabulary)
+    model = read_model(out, read_weights(out, shape), generation, vocabulary)
 
 config.json, generation_config.json, preprocessor_config.json (faster-whisper assumes 80 mels without it),
 tokenizer.json with the 1,501 timestamp tokens, tokenizer_config.json, model.safetensors.
@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from whispertune.errors import ModelError
+from whispertune.model.formats.tied import PROJECTION, without_tied
 from whispertune.model.generation import MAX_LENGTH, Generation, generation_values, write_generation
 from whispertune.windows.tokens import N_TIMESTAMPS, TIMESTAMP_STEP_S, Vocabulary, with_all_merges
 
 if TYPE_CHECKING:
+    import torch
     from transformers import WhisperForConditionalGeneration
 
 MISSING_TOLD = 3  # names of missing weights at most that an error lists
@@ -87,8 +89,8 @@ class Shape:
         )
 
 
-def config_for(shape: Shape, vocabulary: Vocabulary) -> Any:
-    """The WhisperConfig of a model of this shape."""
+def config_for(shape: Shape, vocabulary: Vocabulary, *, tied: bool = True) -> Any:
+    """The WhisperConfig of a model of this shape, whose output weights are its embeddings where it is `tied`."""
     from transformers import WhisperConfig
 
     return WhisperConfig(
@@ -107,6 +109,7 @@ def config_for(shape: Shape, vocabulary: Vocabulary) -> Any:
         decoder_start_token_id=vocabulary.start,
         suppress_tokens=None,
         begin_suppress_tokens=None,
+        tie_word_embeddings=tied,
         architectures=["WhisperForConditionalGeneration"],
     )
 
@@ -149,15 +152,15 @@ def write_folder(
     tokenizer_json: bytes,
     generation: Generation,
 ) -> None:
-    """Write a complete folder; the weights keep the precision they come in."""
+    """Write a complete folder; the weights keep the precision they come in, and are tied as they come."""
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: np.ascontiguousarray(array) for name, array in state.items() if name != "proj_out.weight"}  # tied
+    weights = {name: np.ascontiguousarray(array) for name, array in without_tied(state).items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     write_tokenizer(folder, tokenizer_json, shape.n_mels)
     vocabulary = Vocabulary.from_file(folder / "tokenizer.json")
-    config = config_for(shape, vocabulary)
+    config = config_for(shape, vocabulary, tied=PROJECTION not in weights)
     config.dtype = str(next(iter(weights.values())).dtype)
     config.save_pretrained(folder)
     write_generation(folder, generation, vocabulary)
@@ -185,27 +188,36 @@ def write_tokenizer(folder: Path, tokenizer_json: bytes, n_mels: int) -> None:
 
 
 def read_model(
-    folder: Path, generation: Generation, vocabulary: Vocabulary, dropout: float = 0.0
+    folder: Path,
+    weights: Mapping[str, torch.Tensor],
+    generation: Generation,
+    vocabulary: Vocabulary,
+    dropout: float = 0.0,
 ) -> WhisperForConditionalGeneration:
     """The model in float32, in evaluation mode, without any dropout but what is asked for.
+
+    Args:
+        folder: with its config.json.
+        weights: of the folder, see weights.py; transformers opens none of its files, and none that it names.
+        generation: how it is to be decoded.
+        vocabulary: its own.
+        dropout: of the layers.
 
     Raises:
         ModelError: the folder holds no whole Whisper model that transformers can load.
     """
-    from pickle import UnpicklingError
-
     from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
-    from transformers import GenerationConfig, WhisperForConditionalGeneration
+    from transformers import GenerationConfig, WhisperConfig, WhisperForConditionalGeneration
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # the weights of one Whisper load in a second or two
     own = {"dropout": dropout, "attention_dropout": 0.0, "activation_dropout": 0.0}
     try:
+        config = WhisperConfig.from_pretrained(folder, local_files_only=True, **own)
         model, found = WhisperForConditionalGeneration.from_pretrained(
-            folder, dtype="float32", local_files_only=True, output_loading_info=True, **own
+            None, config=config, state_dict=dict(weights), dtype="float32", output_loading_info=True
         )
-    except (*DAMAGED, SafetensorError, UnpicklingError, StrictDataclassError) as error:
+    except (*DAMAGED, StrictDataclassError) as error:
         raise ModelError(
             f"not a Whisper model that can be loaded ({error})",
             where=str(folder),
@@ -217,6 +229,7 @@ def read_model(
             where=str(folder),
             fix="download or convert it again",
         )
+    model.name_or_path = model.config.name_or_path = str(folder)  # peft asks for it
     # The hub's settings may be old or none, and carry prompt tokens that newer releases refuse or that force English.
     model.config.forced_decoder_ids = None
     model.generation_config = GenerationConfig(**generation_values(generation, vocabulary))
