@@ -81,7 +81,10 @@ def choose_context(asked: str, name: str, say: Callable[[str], None]) -> Context
         return "full"
     trained = "fit" in mark_of(name).contexts
     if asked == "fit" and not trained:
-        say(f"{name} was not trained on clips cut to what is spoken: on fit it makes many more errors than on full")
+        say(
+            f"{name} was not trained on clips cut to what is spoken, or did worse on them: on fit it may make many "
+            "more errors than on full"
+        )
     return "fit" if asked == "fit" or trained else "full"
 
 
