@@ -37,7 +37,7 @@ def evaluation(error_share: float, rows: int = 60, skip: int = -1) -> Evaluation
 def test_the_verdicts() -> None:
     same, worse = evaluation(0.3), evaluation(0.6)
     rows = comparison({"base": evaluation(0.5), "tuned": evaluation(0.1), "same": evaluation(0.5), "worse": worse})
-    assert [row.against_first and row.against_first.verdict for row in rows] == [
+    assert [row.verdict for row in rows] == [
         None,
         "better",
         "no difference shown",
@@ -164,8 +164,7 @@ def test_bleu_judges_where_it_tells_other_things_than_words() -> None:
     scattered = evaluated(lambda words: [w if n % 3 else "x" for n, w in enumerate(words)])  # a third wrong
     cut = evaluated(lambda words: words[:6])  # half missing
     _, second = comparison({"scattered": scattered, "cut": cut})
-    assert second.against_first is not None
-    assert second.against_first.verdict == "worse"
+    assert second.against[0].raw.verdict == "worse"
     assert second.verdict == "better"
 
 
@@ -252,8 +251,7 @@ def test_languages_without_spaces_are_compared_by_characters() -> None:
         return evaluation_of(found, [], 1.0, "ctranslate2", "full")
 
     rows = comparison({"a": chinese(3), "b": chinese(1)})
-    against = rows[1].against_first
-    assert against is not None
+    against = rows[1].against[0].raw
     assert against.verdict == "better"
     assert against.difference == pytest.approx(-100 * 2 / 11)
     assert "in characters" in told(rows)
@@ -291,7 +289,7 @@ def test_losses_stand_in_the_table_and_judge_nothing() -> None:
     rows = comparison(models, losses)
     assert [row.as_json()["loss"] for row in rows] == [1.25, 2.5, None]
     assert dict(extras(rows))["loss, teacher-forced"] == ["1.250", "2.500", "–"]
-    assert [row.against_first and row.against_first.verdict for row in rows] == [None, "better", "better"]
+    assert [row.verdict for row in rows] == [None, "better", "better"]
     assert "loss, in nats a token" in told(rows)
     assert "loss, teacher-forced" in page_of(rows, "data/test")
     without = comparison(models, {})

@@ -101,11 +101,6 @@ class Compared:
     translation: TranslationScores | None = None  # of the rows that are translated
 
     @property
-    def against_first(self) -> Comparison | None:
-        """By raw words or characters; None for the first."""
-        return self.against[0].raw if self.against else None
-
-    @property
     def verdict(self) -> Verdict | None:
         """Against the first; None for the first."""
         return self.against[0].verdict if self.against else None

@@ -173,12 +173,19 @@ def evaluate_source(
     batch: int = 8,
     beams: int = 1,
     normalizer: Normalizer | None = None,
+    listener: Listener | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """The same of clips that come from a source; what it has kept counts as if it had been computed again."""
+    """The same of clips that come from a source.
+
+    What it has kept, of clips that another model was given, counts as if it had been computed again, so that figures of
+    speed do not depend on which model was first.
+    """
     start, kept = time.perf_counter(), source.kept
     spared = kept.spared_seconds if kept else 0.0
-    found, problems = decode_segments(engine, segments, source, batch=batch, beams=beams, progress=progress)
+    found, problems = decode_segments(
+        engine, segments, source, batch=batch, beams=beams, listener=listener, progress=progress
+    )
     seconds = time.perf_counter() - start + (kept.spared_seconds - spared if kept else 0.0)
     return evaluation_of(found, problems, seconds, engine.name, source.context, normalizer)
 

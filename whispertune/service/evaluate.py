@@ -11,7 +11,6 @@ tally.found.scores().loss
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from whispertune.decode.context import Context, choose_context, mark_of
 from whispertune.decode.engines import Engine, best_device, live_engine, load_live, open_engine
 from whispertune.errors import DataError, InputError, ModelError
 from whispertune.evaluation.compare import Compared, comparison
-from whispertune.evaluation.evaluate import Evaluation, Progress, decode_segments, evaluation_of
+from whispertune.evaluation.evaluate import Evaluation, Progress, evaluate_source
 from whispertune.evaluation.inputs import Change, Kept, Source
 from whispertune.evaluation.tokens import RowLoss, Tally
 from whispertune.model.generation import Generation
@@ -129,27 +128,23 @@ def evaluate_tallied(
 ) -> Evaluation:
     """Decode and score rows, and hand them to a tally on the way, so that they are read and encoded once.
 
-    What counting takes is not among the seconds of decoding. What is `kept` of clips that another model was given
-    counts as if it had been computed again, so that figures of speed do not depend on which model was first.
+    What counting takes is not among the seconds of decoding.
 
     Raises:
         DataError: there are no segments, or none of them decodes.
     """
-    start, before = time.perf_counter(), tally.seconds if tally else 0.0
-    spared_before = kept.spared_seconds if kept else 0.0
-    found, problems = decode_segments(
+    before = tally.seconds if tally else 0.0
+    found = evaluate_source(
         engine,
         segments,
         Source(reader, context, change, kept),
         batch=how.batch,
         beams=how.beams,
+        normalizer=how.named(),
         listener=tally,
         progress=progress,
     )
-    counting = tally.seconds - before if tally else 0.0
-    spared = kept.spared_seconds - spared_before if kept else 0.0
-    seconds = time.perf_counter() - start - counting + spared
-    return evaluation_of(found, problems, seconds, engine.name, context, how.named())
+    return replace(found, seconds=found.seconds - (tally.seconds - before)) if tally else found
 
 
 def tokens_of(name: str) -> tuple[Vocabulary, Generation]:
