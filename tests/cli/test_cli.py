@@ -139,7 +139,13 @@ def test_a_stopped_run_exits_with_3_and_can_be_resumed(
     assert steps == list(range(1, 31))
 
 
-def test_ctrl_c_is_no_success(tiny: ModelFolder, mboshi: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "code", "told"),
+    [(signal.SIGINT, 3, "whispertune: stopped"), (signal.SIGSEGV, -signal.SIGSEGV, "Fatal Python error: Segmentation")],
+)
+def test_ctrl_c_is_no_success_and_a_crash_is_not_silent(
+    sent: signal.Signals, code: int, told: str, tiny: ModelFolder, mboshi: Path
+) -> None:
     process = subprocess.Popen(
         [*COMMAND, "evaluate", str(tiny.path), str(mboshi / "dev"), "--language", "ln", "--context", "fit"],
         stderr=subprocess.PIPE,
@@ -148,9 +154,11 @@ def test_ctrl_c_is_no_success(tiny: ModelFolder, mboshi: Path) -> None:
     )
     assert process.stderr is not None
     assert "many more errors" in process.stderr.readline()  # said before the rows are read
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, errors = process.communicate(timeout=120)
-    assert (process.returncode, "Traceback" in errors) == (3, False)
+    assert process.returncode == code
+    assert told in errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(

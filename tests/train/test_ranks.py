@@ -46,7 +46,8 @@ def spec_of(tiny: ModelFolder, data: Path) -> dict[str, Any]:
 
 def torchrun(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])} | environment
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
+    variables |= {"PYTHONFAULTHANDLER": "1"} | environment  # a crash in native code says where
     return subprocess.run(
         [*command, *arguments], capture_output=True, text=True, timeout=600, check=False, env=variables
     )

@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 the work failed; 2 the input or the recipe is wrong; 3 sto
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 from collections.abc import Sequence
@@ -116,5 +117,7 @@ def _fail(message: str, code: int, error: BaseException | None) -> int:
 
 
 def run() -> None:
-    """Entry point of the `whispertune` script."""
+    """Entry point of the `whispertune` script; a crash in native code shows on stderr where Python was."""
+    if sys.stderr is not None:
+        faulthandler.enable()
     sys.exit(main())

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import Tensor, nn
 
+from whispertune.model.adapters import whole
 from whispertune.windows.batches import Batch
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Wrapped:
         """Scale the gradients down to a norm, over all shards; the norm before that."""
         self.scaler.unscale_(optimizer)
         trained = [value for value in self.inner.parameters() if value.requires_grad]
-        return float(_whole(torch.nn.utils.clip_grad_norm_(trained, max_norm)))
+        return float(whole(torch.nn.utils.clip_grad_norm_(trained, max_norm)))
 
     def update(self, optimizer: torch.optim.Optimizer) -> None:
         """One step of the optimizer; none where float16 gradients overflowed."""
@@ -96,9 +97,7 @@ class Wrapped:
         """
         if self.mesh is None and not self.ranks.main:
             return {}
-        gathered: dict[str, Any] = _mapped(
-            state, lambda value: _cpu(_whole(value)) if self.ranks.main else _whole(value)
-        )
+        gathered: dict[str, Any] = _mapped(state, self._gathered)
         return gathered if self.ranks.main else {}
 
     def own(self, state: dict[str, Any] | None) -> dict[str, Any]:
@@ -133,13 +132,32 @@ class Wrapped:
         """
         if self.mesh is None:
             return self.inner
-        values = {name: _whole(value.detach()) for name, value in self.inner.named_parameters() if value.requires_grad}
-        if self.whole is not None:
-            with torch.no_grad():
-                for name, value in self.whole.named_parameters():
-                    if name in values:
-                        value.copy_(values[name])
+        kept = {} if self.whole is None else dict(self.whole.named_parameters())
+        for name, value in self.inner.named_parameters():
+            if value.requires_grad:
+                gathered = self._gathered(value)
+                if self.whole is not None:
+                    kept[name].data.copy_(gathered)
         return self.whole
+
+    def _gathered(self, value: Tensor) -> Tensor:
+        """On the main rank a tensor in one piece, on the CPU; on others what they have of it. Every rank has to call.
+
+        Shards go to the main rank alone: `DTensor.full_tensor` would send all of them to all ranks.
+        """
+        import torch.distributed as dist
+        from torch.distributed.tensor import DTensor
+
+        value = value.detach()
+        if not isinstance(value, DTensor):
+            return value.cpu()
+        assert self.mesh is not None
+        own, rows = value.to_local(), len(value)
+        sent = own.new_zeros((-(-rows // self.ranks.count), *own.shape[1:]))  # of all ranks alike; the last have less
+        sent[: len(own)] = own
+        parts = [torch.empty_like(sent) for _ in range(self.ranks.count)] if self.ranks.main else None
+        dist.gather(sent, parts, dst=0, group=self.ranks.group if own.is_cpu else self.mesh.get_group())
+        return own if parts is None else torch.cat([part.cpu() for part in parts])[:rows]
 
 
 def wrap(ranks: Ranks, module: nn.Module) -> Wrapped:
@@ -173,17 +191,6 @@ def blank_batch(n_mels: int, device: torch.device) -> Batch:
     """A batch for a rank that has nothing to show in a pass: its loss counts nothing, but touches all parameters."""
     token = torch.zeros((1, 1), dtype=torch.int64, device=device)
     return Batch(mel=torch.zeros((1, n_mels, BLANK_FRAMES), device=device), inputs=token, targets=token)
-
-
-def _whole(value: Tensor) -> Tensor:
-    """A tensor as it is, or the sum of its shards' parts; for shards every rank has to call."""
-    from torch.distributed.tensor import DTensor
-
-    return value.full_tensor() if isinstance(value, DTensor) else value
-
-
-def _cpu(value: Tensor) -> Tensor:
-    return value.detach().cpu()
 
 
 def _mapped(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
