@@ -131,7 +131,7 @@ class Windows(Table):
 class Augment(Table):
     """What is done to the audio of training, never to dev or test.
 
-    Shares are of the stretches: single rows, or cues that follow each other.
+    Where nothing else is said, shares are of the stretches: single rows, or cues that follow each other.
     """
 
     time_masks: int = Field(0, ge=0, description="SpecAugment: stretches of time that are blanked in each segment")

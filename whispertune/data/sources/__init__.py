@@ -1,4 +1,5 @@
-"""Sources: where segments come from. A new kind is a function in a file of its own and a line in `SOURCES`.
+"""Sources: where segments come from. A new kind is a function in a file of its own, a line in `SOURCES`, and its name
+in `recipe.KINDS`; one that a plain path is to be told as has a line in `_SIGNS` too.
 
     with AudioReader() as audio:
         data = open_source(SourceSpec("talks", language="sv"), audio)        # SourceData(segments, problems)
