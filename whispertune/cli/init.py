@@ -36,7 +36,7 @@ language = {language}  # Whisper's code; for a language it does not know, that o
 [train]
 epochs = 3
 # step_segments = 16  # a step draws so many segments and packs them into 30 s windows
-# learning_rate = 1.25e-5  # unset: by the model's size (base 2.5e-5, small 1.25e-5, large 5e-6); a new language takes 4 times as much
+# learning_rate = 1.25e-5  # unset: by size (base 2.5e-5, small 1.25e-5, large 5e-6); a new language takes 4 times it
 # dropout = 0.0
 
 [evaluation]
