@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.diagnose.test_diagnosis import run_folder
+from tests.diagnose.test_diagnosis import run_folder, save
 from tests.diagnose.test_outputs import GOOD, LOOP, LOOPS, SENTENCE, scored
 from whispertune.diagnose.advice import weighed
 from whispertune.diagnose.findings.clips import cut_clips_worse
@@ -16,7 +16,7 @@ from whispertune.diagnose.history import Evaluated, History, Step
 from whispertune.diagnose.predictions import Predictions
 from whispertune.diagnose.run import Material, diagnose, findings_of
 from whispertune.recipe import Data, Recipe, Train, Windows
-from whispertune.score.wer import UtteranceScore, write_utterances
+from whispertune.score.wer import UtteranceScore
 
 SLIGHT = SENTENCE.replace("gamla", "gamle")
 ONE_LOOP = scored([(SENTENCE, LOOP), *[(SENTENCE, SLIGHT)] * 39])
@@ -114,8 +114,8 @@ def test_cut_clips_that_failed_in_training_are_told_once() -> None:
 
 def test_a_run_has_both_or_either(tmp_path: Path) -> None:
     folder = run_folder(tmp_path / "run")
-    write_utterances(folder / "evaluations" / "tuned.jsonl", GOOD)
-    write_utterances(folder / "evaluations" / "tuned_fit.jsonl", ONE_LOOP)
+    save(folder, "tuned", GOOD)
+    save(folder, "tuned_fit", ONE_LOOP)
     assert {"hallucinations", "cut-clips-worse"} <= {each.key for each in diagnose(folder).findings}
     (folder / "evaluations" / "tuned.jsonl").unlink()
     found = diagnose(folder)

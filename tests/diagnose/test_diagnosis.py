@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -15,13 +18,14 @@ from tests.diagnose_curves import evaluated, falling, run_of, steps_of, still_fa
 from whispertune.cli.diagnose import diagnose as command
 from whispertune.diagnose.finding import Change, Figure, Finding, Severity, Sure, number, sorted_findings
 from whispertune.diagnose.findings.forgetting import Retained
-from whispertune.diagnose.history import History
+from whispertune.diagnose.history import Evaluated, History
+from whispertune.diagnose.predictions import Predictions
 from whispertune.diagnose.report import NOTHING, markdown, page_of, write_reports
 from whispertune.diagnose.run import Diagnosis, Material, diagnose, findings_of
 from whispertune.errors import InputError
-from whispertune.recipe import Data, Recipe, SourceTable, Windows
+from whispertune.recipe import Checkpoints, Data, Recipe, SourceTable, Windows
 from whispertune.recipe_file import save_recipe
-from whispertune.score.wer import score, write_utterances
+from whispertune.score.wer import UtteranceScore, score, write_utterances
 
 TODAY = date(2026, 1, 2)
 
@@ -54,8 +58,15 @@ def run_folder(folder: Path) -> Path:
     (folder / "evaluations").mkdir()
     for name, written in (("tuned", texts), ("base", [said.replace("sten", "trä")] * 40)):
         utterances = score([str(n) for n in range(40)], [said] * 40, written, "sv")[1]
-        write_utterances(folder / "evaluations" / f"{name}.jsonl", utterances)
+        save(folder, name, utterances)
     return folder
+
+
+def save(run: Path, name: str, utterances: Sequence[UtteranceScore], **figures: Any) -> None:
+    """An evaluation as a run writes it, of its figures only what is looked at."""
+    write_utterances(run / "evaluations" / f"{name}.jsonl", utterances)
+    content = {"rows": len(utterances), **figures}
+    (run / "evaluations" / f"{name}.json").write_text(json.dumps(content))
 
 
 def test_the_most_important_stands_first_and_of_equals_the_surest() -> None:
@@ -107,6 +118,15 @@ def test_a_healthy_run_has_nothing_to_say() -> None:
     assert NOTHING in markdown(Diagnosis("run", material, ()))
 
 
+def test_the_run_says_which_figure_leads_before_the_language_does() -> None:
+    rates = (Evaluated(100, wer=88.0, cer=9.0), Evaluated(200, wer=90.0, cer=6.0))
+    for run, language, metric in (("wer", "zh", "wer"), ("cer", "en", "cer"), (None, "zh", "cer"), (None, "en", "wer")):
+        material = Material(History((), rates, leading=run), Predictions(language=language))
+        assert material.judged.metric == metric
+    recipe = Recipe(model="m", data=Data(), checkpoints=Checkpoints(best="cer_normalized"))
+    assert Material(History((), rates, leading="wer"), recipe=recipe).judged.metric == "cer"
+
+
 def test_the_reports_are_whole_and_hold_every_finding(tmp_path: Path) -> None:
     found = diagnose(run_folder(tmp_path / "run"))
     text, drawn = write_reports(found, tmp_path / "out", TODAY)
@@ -135,6 +155,15 @@ def test_reports_of_others_are_not_replaced(tmp_path: Path, name: str) -> None:
         write_reports(Diagnosis("run", Material(History((), ())), ()), tmp_path)
     assert (tmp_path / name).read_text() == "mine"
     assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_whose_name_is_not_utf_8_has_its_report(tmp_path: Path) -> None:
+    given = run_folder(tmp_path / "run")
+    folder = given.rename(tmp_path / os.fsdecode(b"r\xe9sum\xe9"))
+    found = diagnose(folder)
+    text, drawn = write_reports(found, folder, TODAY)
+    assert all(r"r\udce9sum\udce9" in each.read_text(encoding="utf-8") for each in (text, drawn))
+    assert not list(folder.glob(".*.partial"))
 
 
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:

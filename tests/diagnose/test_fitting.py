@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.diagnose_curves import evaluated, falling, run_of, steps_of, still_falling
+from whispertune.diagnose.finding import Figure
 from whispertune.diagnose.findings.fitting import (
     fitting,
     over_fitting,
@@ -17,7 +18,7 @@ from whispertune.diagnose.findings.fitting import (
     usual_rate,
     warm_up_short,
 )
-from whispertune.diagnose.history import History, from_metrics
+from whispertune.diagnose.history import History, Step, from_metrics
 from whispertune.recipe import Data, Recipe, Train
 
 HEALTHY = (60.0, 45.0, 40.0, 39.8)
@@ -108,6 +109,33 @@ def test_losses_that_are_not_finite_are_told() -> None:
     found = rate_too_high(replace(history, steps=gone))
     assert found is not None
     assert any(each.value == 20 for each in found.seen)
+
+
+@pytest.mark.parametrize("good", [0, 30, 100, 1000])
+def test_a_run_that_broke_off_on_skipped_steps_is_told(good: int) -> None:
+    steps = [Step(n, 2.0 - 0.001 * n, 1e-3, 1.0) for n in range(1, good + 1)]
+    broken = [Step(good + n, None, 1e-3) for n in range(1, 6)]
+    (found,) = fitting(History((*steps, *broken), ()), SMALL)
+    assert (found.key, found.severity, found.sure) == ("rate-too-high", "high", "likely")
+    assert "steps had no finite loss or gradient" in found.means
+    assert ["skipped.jsonl" in each.value for each in found.change] == [False, False, True]
+    last = {each.name: each.value for each in found.seen}
+    assert (last["steps without a finite loss or gradient"], last["of them in a row, the last"]) == (5, 5)
+    assert fitting(History((*steps, *broken[:4]), ()), SMALL) == []
+    patient = SMALL.model_copy(update={"train": Train(max_skipped_steps=2)})
+    assert fitting(History((*steps, *broken[:2]), ()), patient) != []
+    theirs = rate_too_high(History((*steps, *broken), (), "transformers"))
+    assert theirs is not None
+    assert not any("skipped.jsonl" in each.value for each in theirs.change)  # which Trainer does not write
+
+
+def test_steps_that_the_norm_of_the_gradient_skipped_are_told() -> None:
+    lines = [{"kind": "step", "step": n, "loss": 1.5, "grad_norm": None, "skipped": n // 3} for n in range(1, 301)]
+    found = rate_too_high(from_metrics(lines))
+    assert found is not None
+    assert Figure("steps without a finite loss or gradient", 100) in found.seen
+    few = [{**line, "grad_norm": 1.0, "skipped": min(4, line["skipped"])} for line in lines]
+    assert rate_too_high(from_metrics(few)) is None
 
 
 @pytest.mark.parametrize("scatter", [0.0, 0.1, 0.3])

@@ -48,6 +48,60 @@ def test_our_metrics_are_read_from_a_run_and_from_the_file(tmp_path: Path) -> No
     assert history.height(0.0, 1.0) == 2.5
 
 
+def test_skipped_steps_are_those_that_the_run_counted() -> None:
+    of_norm = [step(n, 1.5, grad_norm=None if n % 3 == 0 else 4.0, skipped=n // 3) for n in range(1, 31)]
+    assert (from_metrics(of_norm).skipped, from_metrics(of_norm).skipped_at_end) == (10, 1)
+    earlier = [step(n, None if n > 7 else 1.5) for n in range(1, 11)]  # of a version that did not count
+    assert (from_metrics(earlier).skipped, from_metrics(earlier).skipped_at_end) == (3, 3)
+    overflowed = [step(1, 1.5, skipped=0), step(2, None, skipped=1), step(3, 1.5, grad_norm=None, skipped=1)]
+    assert from_metrics([*overflowed, step(4, None, skipped=2)]).skipped_at_end == 2  # 3 made no update, nor a break
+    unread = [step(n, None, skipped=0) for n in range(1, 4)]  # no row of these steps can be read
+    assert (from_metrics(unread).skipped, from_metrics(unread).skipped_at_end) == (0, 0)
+    assert (from_metrics([]).skipped, from_metrics([]).skipped_at_end) == (0, 0)
+
+
+def test_an_interval_that_nobody_could_compute_is_none(tmp_path: Path) -> None:
+    history = from_metrics([evaluation(1, 50.0, wer_interval=[None, None]), evaluation(2, 40.0, wer_interval=[30, 50])])
+    assert [each.interval for each in history.evaluations] == [None, (30.0, 50.0)]
+    write(tmp_path / "metrics.jsonl", [evaluation(1, 50.0, wer_interval=[None, None])])
+    assert read_history(tmp_path).best() is not None
+
+
+def test_the_run_says_which_figure_leads() -> None:
+    mixed = "whisper-english 1, whispertune-characters 1"
+    lines = [
+        evaluation(1, 88.0, cer=9.0, leading="cer", normalizer=mixed),
+        evaluation(2, 90.0, cer=6.0, leading="cer", normalizer=mixed),
+    ]
+    history = from_metrics(lines)
+    best = history.best()
+    assert (history.metric, best and best.step) == ("cer", 2)
+    characters = "whispertune-characters 1"
+    assert from_metrics([evaluation(1, 88.0, normalizer=characters)]).metric == "cer"  # an older line
+    assert from_metrics([evaluation(1, 88.0, normalizer=characters, leading="wer")]).metric == "wer"
+    assert from_metrics([evaluation(1, 88.0, normalizer=mixed)]).leading is None
+
+
+def test_evaluations_of_another_part_of_dev_are_left_out_and_told() -> None:
+    rates = ((50, 30.0, 16), (100, 26.0, 16), (150, 36.0, 250), (200, 33.0, 250))
+    history = from_metrics(lines_of(rates))
+    assert [rate for _, rate in history.measured("wer")] == [36.0, 33.0]
+    assert history.notes == (
+        "2 of the evaluations were not of 250 rows of dev, as the last is: only those like the last are compared",
+    )
+    unknown = from_metrics([evaluation(50, 30.0), evaluation(100, 26.0, rows=16)])
+    assert len(unknown.measured("wer")) == 2
+    assert unknown.notes == ()
+    cut = from_metrics([evaluation(50, 30.0, rows=90, context="fit"), evaluation(100, 26.0, rows=16, context="full")])
+    assert len(cut.notes) == 1  # of the clips alone, which is why the rows are fewer
+    average = [*lines_of(rates), evaluation(200, 25.0, rows=250, weights="average")]
+    assert len(from_metrics(average).measured("wer")) == 2
+
+
+def lines_of(rates: tuple[tuple[int, float, int], ...]) -> list[dict[str, Any]]:
+    return [evaluation(at, rate, rows=rows) for at, rate, rows in rates]
+
+
 def test_a_line_that_is_there_twice_counts_once_and_one_cut_off_not_at_all(tmp_path: Path) -> None:
     path = write(tmp_path / "metrics.jsonl", [step(1, 3.0), step(1, 2.5), evaluation(1, 80.0), evaluation(1, 60.0)])
     with path.open("a") as file:

@@ -28,6 +28,12 @@ def test_case_and_punctuation_on_one_side_alone() -> None:
     assert found[0].change[0].key == "clean.case"
 
 
+def test_the_split_that_was_decoded_is_named() -> None:
+    for split in ("dev", "test"):
+        found = labels(Predictions(tuned=scored([(SAID, WRITTEN)] * 20), split=split))
+        assert all(f"the texts of train and of {split} are" in each.means for each in found)
+
+
 def test_texts_that_are_written_alike_have_no_finding() -> None:
     assert keys(scored([(WRITTEN, WRITTEN)] * 20)) == set()
     assert keys(scored([(WRITTEN, WRITTEN.replace("gamla", "gamle"))] * 20)) == set()

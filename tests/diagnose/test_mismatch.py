@@ -205,6 +205,9 @@ def test_text_of_the_row_before_without_prompts_is_a_shift() -> None:
     assert without.seen[-1].value == "shifted rows"
     assert "windows.prompt_share" not in [each.key for each in without.change]
     assert "windows.prompt_share = 0" in [each.value for each in without.seen]
+    assert "in dev or in train" in without.means
+    of_test = told_to(replace(SHIFTED, split="test"), recipe_of(language="sv", windows=Windows(prompt_share=0.0)))
+    assert "in test or in train" in of_test.means
 
 
 def test_one_text_or_one_beginning_without_prompts_is_no_prompt() -> None:

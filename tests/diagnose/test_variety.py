@@ -127,6 +127,9 @@ def test_a_difference_that_may_be_luck() -> None:
     assert dev_too_small(Predictions(base=heard(60, 100), tuned=heard(5, 100), language="sv")) is None  # it is shown
     assert dev_too_small(Predictions(base=heard(1, 20), tuned=heard(3, 20), language="sv")) is None  # nobody claims it
     assert dev_too_small(Predictions(tuned=heard(1, 20))) is None
+    of_characters = dev_too_small(Predictions(base=heard(3, 20), tuned=heard(1, 20), language="sv", leads="cer"))
+    assert of_characters is not None
+    assert (found.seen[1].value, of_characters.seen[1].value) == (-1.0, -0.5)  # of 200 words, of 800 characters
 
 
 def test_evaluations_that_lie_within_their_interval() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -25,6 +25,7 @@ TRAINER_STATE: Final = "trainer_state.json"
 METRICS: Final = "metrics.jsonl"
 MOST_SHARE: Final = 2.0  # of the middle rate of a log in shares
 MOST_LOOPS: Final = 20.0  # of the highest: so many times the words that were said
+LIKE_THE_LAST: Final = "only those like the last are compared"
 FIX: Final = f"give a run's folder, or transformers' {TRAINER_STATE}"
 
 Metric = Literal["wer", "cer"]
@@ -40,6 +41,13 @@ class Step:
     learning_rate: float | None = None
     grad_norm: float | None = None
     alone: bool = False  # a segment a window: losses of a height of their own
+    skipped: int | None = None  # steps so far, this one included; None where the log does not count them
+
+    def is_skipped(self, before: Step | None) -> bool:
+        """Whether it changed nothing, as its loss or its gradient was not finite; `before` is the step before it."""
+        if self.skipped is None or (before is not None and before.skipped is None):
+            return self.loss is None
+        return self.skipped > ((before.skipped or 0) if before else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,14 @@ class Evaluated:
     def interval_of(self, metric: Metric) -> tuple[float, float] | None:
         return self.cer_interval if metric == "cer" else self.interval
 
+    def is_on_clips_of(self, last: Evaluated) -> bool:
+        """Whether it is of the same kind of weights, on the same kind of clips."""
+        return (self.weights, self.context) == (last.weights, last.context)
+
+    def is_of_rows_of(self, last: Evaluated) -> bool:
+        """Whether it is of as many rows; of another number, they are another part of dev."""
+        return self.rows is None or last.rows is None or self.rows == last.rows
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -79,15 +95,28 @@ class History:
     evaluations: tuple[Evaluated, ...]
     writer: Literal["whispertune", "transformers"] = "whispertune"
     total_steps: int | None = None
-    by_characters: bool = False  # the CER is the figure to read, as where words are not separated by spaces
+    leading: Metric | None = None  # the figure to read, as the run says; None where it does not
     shares: bool = False  # the log had shares of 1, which are per cent here
     sets: tuple[str, ...] = ()  # of the evaluations of transformers' log, by name; "" has none
     judged_set: str = ""  # whose evaluations these are
+    besides: tuple[str, ...] = ()  # notes on what else of the run could not be read
 
     @property
     def skipped(self) -> int:
-        """Steps without a finite loss."""
-        return sum(each.loss is None for each in self.steps)
+        """Steps that changed nothing: as the run counts them, else those without a finite loss."""
+        counted = self.steps[-1].skipped if self.steps else None
+        return sum(each.loss is None for each in self.steps) if counted is None else counted
+
+    @property
+    def skipped_at_end(self) -> int:
+        """So many of them in a row are the last; steps whose float16 overflowed are between them, and do not count."""
+        found = 0
+        for each, before in reversed([*zip(self.steps, (None, *self.steps), strict=False)]):
+            if each.is_skipped(before):
+                found += 1
+            elif each.skipped is None or (each.loss is not None and each.grad_norm is not None):
+                break
+        return found
 
     @property
     def last_step(self) -> int:
@@ -101,18 +130,18 @@ class History:
     def metric(self) -> Metric:
         """What is generated and counted: WER, or CER where that is the figure to read, or there is nothing else."""
         known = [name for name in METRIC_NAMES if any(each.rate(name) is not None for each in self.evaluations)]
-        return "cer" if known == ["cer"] or (self.by_characters and "cer" in known) else "wer"
+        return "cer" if known == ["cer"] or (self.leading == "cer" and "cer" in known) else "wer"
 
     @property
-    def context(self) -> str:
-        """What the clips of the last evaluation were: figures of other ones are not compared with it."""
-        live = [each.context for each in self.evaluations if each.weights == "live"]
-        return live[-1] if live else "full"
+    def last_live(self) -> Evaluated | None:
+        """The last evaluation of the live weights, with which those on other clips or rows are not compared."""
+        return next((each for each in reversed(self.evaluations) if each.weights == "live"), None)
 
     def measured(self, name: Literal["loss", "wer", "cer"]) -> list[tuple[Evaluated, float]]:
-        """The evaluations of the live weights that have the figure, with it, on clips like those of the last one."""
-        live = [each for each in self.evaluations if each.weights == "live" and each.context == self.context]
-        values = [(each, getattr(each, name)) for each in live]
+        """The evaluations of the live weights that have the figure, with it, on clips and rows like the last one's."""
+        last = self.last_live
+        alike = [each for each in self.evaluations if last and each.is_on_clips_of(last) and each.is_of_rows_of(last)]
+        values = [(each, getattr(each, name)) for each in alike]
         return [(each, value) for each, value in values if value is not None]
 
     @property
@@ -123,15 +152,20 @@ class History:
         if self.writer == "transformers" and rates:
             unit = "shares of 1" if self.shares else "per cent"
             found.append(f"the error rates of the log are taken for {unit}: the last is {rates[-1]:.4g} %")
-        others = sum(each.weights == "live" and each.context != self.context for each in self.evaluations)
-        if others:
+        return (*found, *self._left_out(), *self.besides)
+
+    def _left_out(self) -> Iterator[str]:
+        """The evaluations that are not compared, and why."""
+        last = self.last_live
+        if last is None:
+            return
+        live = [each for each in self.evaluations if each.weights == "live"]
+        if others := sum(not each.is_on_clips_of(last) for each in live):
             cut, whole = "cut to what is spoken", "of 30 s"
-            last, other = (cut, whole) if self.context == "fit" else (whole, cut)
-            found.append(
-                f"{others} of the evaluations were on clips {other}, the last on clips {last}: only those like the "
-                "last are compared"
-            )
-        return tuple(found)
+            these, those = (cut, whole) if last.context == "fit" else (whole, cut)
+            yield f"{others} of the evaluations were on clips {those}, the last on clips {these}: {LIKE_THE_LAST}"
+        if others := sum(each.is_on_clips_of(last) and not each.is_of_rows_of(last) for each in live):
+            yield f"{others} of the evaluations were not of {last.rows} rows of dev, as the last is: {LIKE_THE_LAST}"
 
     def best(self) -> Evaluated | None:
         """The evaluation with the lowest WER (or CER), the first of equal ones."""
@@ -207,7 +241,7 @@ def from_metrics(lines: Iterable[Mapping[str, Any]]) -> History:
     """The lines of a metrics.jsonl; of a step that is there twice, the later one."""
     steps: dict[int, Step] = {}
     evaluations: dict[tuple[int, str], Evaluated] = {}
-    total, by_characters = None, False
+    total, leading = None, None
     for line in lines:
         if not isinstance(line.get("step"), int):
             continue
@@ -217,14 +251,23 @@ def from_metrics(lines: Iterable[Mapping[str, Any]]) -> History:
         elif line.get("kind") == "evaluation":
             found = _our_evaluation(line)
             evaluations[found.step, found.weights] = found
-            by_characters = line.get("normalizer") == NORMALIZERS["characters"].label  # of all rows
+            leading = _leading(line)
     ordered = tuple(evaluations[key] for key in sorted(evaluations))
-    return History(_by_step(steps.values()), ordered, total_steps=total, by_characters=by_characters)
+    return History(_by_step(steps.values()), ordered, total_steps=total, leading=leading)
 
 
 def _our_step(line: Mapping[str, Any]) -> Step:
     alone = line.get("windows") is not None and line.get("windows") == line.get("segments")
-    return Step(line["step"], _number(line, "loss"), _number(line, "learning_rate"), _number(line, "grad_norm"), alone)
+    loss, rate, norm = (_number(line, name) for name in ("loss", "learning_rate", "grad_norm"))
+    skipped = line.get("skipped")
+    return Step(line["step"], loss, rate, norm, alone, skipped if isinstance(skipped, int) else None)
+
+
+def _leading(line: Mapping[str, Any]) -> Metric | None:
+    """As an evaluation says it; an older one has the normaliser's label, that of all rows, alone."""
+    if "leading" in line:
+        return next((name for name in METRIC_NAMES if name == line["leading"]), None)
+    return "cer" if line.get("normalizer") == NORMALIZERS["characters"].label else None
 
 
 def _our_evaluation(line: Mapping[str, Any]) -> Evaluated:
@@ -305,13 +348,21 @@ def _by_step(steps: Iterable[Step]) -> tuple[Step, ...]:
 
 
 def _number(line: Mapping[str, Any], name: str) -> float | None:
-    """A finite number; Trainer writes NaN, and strings in some versions of its log."""
-    value = line.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """A finite number; Trainer writes NaN, and numbers as strings in some versions of its log."""
+    return _finite(line.get(name))
+
+
+def _finite(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
 
 
 def _interval(line: Mapping[str, Any], name: str) -> tuple[float, float] | None:
-    found: Sequence[float] = line.get(name) or []
-    return (float(found[0]), float(found[1])) if len(found) == 2 else None
+    found = line.get(name)
+    low, high = map(_finite, found) if isinstance(found, list) and len(found) == 2 else (None, None)
+    return None if low is None or high is None else (low, high)

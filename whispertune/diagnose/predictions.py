@@ -18,6 +18,7 @@ from itertools import pairwise
 from typing import Final, Literal
 
 from whispertune.data.scripts import script_of
+from whispertune.diagnose.history import Metric
 from whispertune.score.hallucination import Kind, signs_of
 from whispertune.score.normalize import leads_with_cer
 from whispertune.score.wer import Counts, UtteranceScore
@@ -27,6 +28,7 @@ CUT: Final = "clips cut to what is spoken"
 LOOPS: Final[frozenset[Kind]] = frozenset({"compressible", "repeated"})
 BURSTS: Final[frozenset[Kind]] = frozenset({"burst", "too many words", "too fast"})
 PROMPT_WORDS: Final = 3  # of the row before, at the start of what was written
+Split = Literal["dev", "test"]
 ENGLISH: Final = frozenset(  # about a third of the words of English text
     re.findall(r"\w+", "the and of to is was that it for you with are this have not they we be at but what from there")
 )
@@ -51,8 +53,10 @@ class Predictions:
     language: str | None = None  # Whisper's code
     durations_s: Mapping[str, float] = field(default_factory=dict)  # by id, where known
     speakers: Mapping[str, str] = field(default_factory=dict)
+    split: Split = "dev"  # that was decoded
+    leads: Metric | None = None  # the figure to read, as the run says; where it does not, the language tells
 
-    def tuned_rate(self, metric: Literal["wer", "cer"]) -> float:
+    def tuned_rate(self, metric: Metric) -> float:
         """Of the tuned model on 30 s, in per cent."""
         return rate_of(self.tuned, metric)
 
@@ -62,9 +66,9 @@ class Predictions:
         return self.tuned or self.cut
 
     @property
-    def leading(self) -> Literal["wer", "cer"]:
-        """The figure to read in this language."""
-        return "cer" if leads_with_cer(self.language or "") else "wer"
+    def leading(self) -> Metric:
+        """The figure to read of these rows."""
+        return self.leads or ("cer" if leads_with_cer(self.language or "") else "wer")
 
     @property
     def decodings(self) -> tuple[Decoding, ...]:
@@ -73,7 +77,7 @@ class Predictions:
         return tuple(each for each in known if each.utterances)
 
 
-def rate_of(utterances: Iterable[UtteranceScore], metric: Literal["wer", "cer"]) -> float:
+def rate_of(utterances: Iterable[UtteranceScore], metric: Metric) -> float:
     """In per cent."""
     return sum((each.characters if metric == "cer" else each.words for each in utterances), Counts()).rate
 

@@ -1,6 +1,6 @@
 """What is known of a run's rows: speakers, lengths and texts, read from the sources of its recipe again.
 
-rows = read_rows(recipe)          # empty where the sources lie elsewhere by now, or on the hub
+rows = read_rows(recipe, "test")  # empty where the sources lie elsewhere by now, or on the hub
 facts_of(rows).train_speakers
 read_split(recipe, "test")        # of one split alone
 """
@@ -8,15 +8,19 @@ read_split(recipe, "test")        # of one split alone
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from whispertune.data.audio import AudioReader
+from whispertune.data.clean import CleanRules, clean
+from whispertune.data.leakage import letters_that_count, text_keys
 from whispertune.data.problems import ASKED_FOR, reasons_of
 from whispertune.data.segments import Segment
 from whispertune.data.sources import open_source
-from whispertune.diagnose.findings.variety import LONG_TEXT, Facts, Split
+from whispertune.diagnose.findings.variety import DevOverlap, Facts
+from whispertune.diagnose.predictions import Split
 from whispertune.errors import WhispertuneError
 from whispertune.recipe import Recipe, place_of
 from whispertune.sources_of import source_spec
@@ -27,11 +31,12 @@ COUNTS: Final = "run.json"  # says how many rows of each source were used
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of train and of the split that was decoded; none where they cannot be read."""
+    """The rows of train and of the split that was decoded, as they are cleaned; none where they cannot be read."""
 
     train: tuple[Segment, ...] = ()
     decoded: tuple[Segment, ...] = ()
     split: Split = "dev"  # that was decoded
+    dev: tuple[Segment, ...] = ()  # where it is not what was decoded
 
     @property
     def durations_s(self) -> dict[str, float]:
@@ -42,14 +47,19 @@ class Rows:
         return {each.id: each.speaker for each in self.decoded if each.speaker}
 
 
-def read_rows(recipe: Recipe) -> Rows:
-    """The rows of train and of the split that reports."""
-    split: Split = "test" if recipe.data.test else "dev"
-    return Rows(read_split(recipe, "train"), read_split(recipe, split), split)
+def read_rows(recipe: Recipe, decoded: Split | None = None) -> Rows:
+    """The rows of train, of the split that was decoded (the one that reports, where it is not named), and of dev."""
+    split: Split = decoded or ("test" if recipe.data.test else "dev")
+    rules = CleanRules(**recipe.clean.model_dump())
+    train, reported = (read_split(recipe, name, rules) for name in ("train", split))
+    return Rows(train, reported, split, read_split(recipe, "dev", rules) if split == "test" else ())
 
 
-def read_split(recipe: Recipe, name: str) -> tuple[Segment, ...]:
-    """The rows of train, dev or test, where all its sources lie on this machine and none is streamed; else none."""
+def read_split(recipe: Recipe, name: str, rules: CleanRules | None = None) -> tuple[Segment, ...]:
+    """The rows of train, dev or test, where all its sources lie on this machine and none is streamed; else none.
+
+    With `rules`, as a run cleans them before it listens.
+    """
     tables = getattr(recipe.data, name, ())
     places = [place_of(table.source) for table in tables]
     if any(table.streaming for table in tables) or not all(place and place.exists() for place in places):
@@ -65,8 +75,10 @@ def read_split(recipe: Recipe, name: str) -> tuple[Segment, ...]:
                     origin=f"data.{name}.{index}",
                     scored=name != "train",
                 )
+                data = open_source(spec, reader)
+                data = clean(data, rules, source=table.source, empty_texts=name != "train") if rules else data
                 prefix = f"{index}/" if len(tables) > 1 else ""  # as a run names them
-                found += [replace(each, id=prefix + each.id) for each in open_source(spec, reader).segments]
+                found += [replace(each, id=prefix + each.id) for each in data.segments]
             except WhispertuneError:  # what has changed since is no reason to say nothing of the rest
                 return ()
     return tuple(found)
@@ -74,15 +86,16 @@ def read_split(recipe: Recipe, name: str) -> tuple[Segment, ...]:
 
 def facts_of(rows: Rows) -> Facts:
     """What is said of them in findings."""
-    texts = {text for each in rows.train if (text := _plain(each.text))}
-    shared = sum(_plain(each.text) in texts for each in rows.decoded)
+    train, decoded, dev = rows.train, rows.decoded, rows.dev
+    overlap = DevOverlap(len(dev), in_train=_shared(train, dev), of_test=_shared(dev, decoded)) if dev else None
     return Facts(
-        train_rows=len(rows.train) or None,
-        decoded_rows=len(rows.decoded) or None,
-        train_speakers=_speakers(rows.train),
-        decoded_speakers=_speakers(rows.decoded),
-        shared_texts=shared if rows.train and rows.decoded else None,
+        train_rows=len(train) or None,
+        decoded_rows=len(decoded) or None,
+        train_speakers=_speakers(train),
+        decoded_speakers=_speakers(decoded),
+        shared_texts=_shared(train, decoded),
         split=rows.split,
+        dev=overlap,
     )
 
 
@@ -107,7 +120,19 @@ def _speakers(rows: Sequence[Segment]) -> frozenset[str] | None:
     return frozenset(named) if named and len(named) == len(rows) else None
 
 
-def _plain(text: str) -> str:
-    """Letters and digits alone; nothing of a text that people say everywhere."""
-    plain = "".join(character for character in text.casefold() if character.isalnum())
-    return plain if len(plain) >= LONG_TEXT else ""
+def _shared(first: Sequence[Segment], second: Sequence[Segment]) -> int | None:
+    """Rows of the second whose text the first has too, by the rule of a run; None where either is not known."""
+    if not first or not second:
+        return None
+    keys = zip(first, _keys(first), strict=True)
+    known = {key for each, key in keys if len(key) >= letters_that_count(each.language, each.task)}
+    return sum(key in known for key in _keys(second))
+
+
+def _keys(rows: Sequence[Segment]) -> list[str]:
+    """The texts as a run compares them."""
+    import pyarrow as pa
+
+    texts = pa.array([unicodedata.normalize("NFC", each.text) for each in rows], pa.string())
+    found: list[str] = text_keys(texts).to_pylist()
+    return found

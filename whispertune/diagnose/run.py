@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from whispertune.diagnose.advice import weighed
+from whispertune.diagnose.decoded import Decoded, read_decoded
 from whispertune.diagnose.finding import Figure, Finding, sorted_findings
 from whispertune.diagnose.findings.clips import CUT_CLIPS
 from whispertune.diagnose.findings.confidence import over_confidence
@@ -21,7 +22,7 @@ from whispertune.diagnose.findings.labels import labels
 from whispertune.diagnose.findings.mismatch import CONTEXT, decoding_unlike_training
 from whispertune.diagnose.findings.outputs import outputs
 from whispertune.diagnose.findings.variety import Facts, variety
-from whispertune.diagnose.history import METRICS, History, read_history
+from whispertune.diagnose.history import METRICS, History, Metric, read_history
 from whispertune.diagnose.predictions import Predictions
 from whispertune.diagnose.rows import Rows, bad_by_reason, facts_of, read_rows, rows_used
 from whispertune.evaluation.retention import Retained, read_retained
@@ -29,7 +30,6 @@ from whispertune.languages import code_of
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import load_recipe
 from whispertune.score.normalize import leads_with_cer
-from whispertune.score.wer import read_utterances
 from whispertune.score.written import TRANSLATED_INTO
 from whispertune.train.run import Run, read_lines
 
@@ -45,13 +45,15 @@ class Material:
     dropped: dict[str, int] = field(default_factory=dict)
     used: int | None = None  # rows, of all splits
     retained: tuple[Retained, ...] = ()
+    notes: tuple[str, ...] = ()  # what is left out
 
     @property
     def judged(self) -> History:
-        """The history by its leading figure: CER where the language or the recipe says so."""
+        """The history, with all notes, by its leading figure: CER where the recipe, the run or the language says so."""
         best = self.recipe.checkpoints.best if self.recipe else "auto"
-        leads = best.startswith("cer") or leads_with_cer(self.predictions.language or "")
-        return replace(self.history, by_characters=self.history.by_characters or leads)
+        by_language: Metric = "cer" if leads_with_cer(self.predictions.language or "") else "wer"
+        leading = "cer" if best.startswith("cer") else self.history.leading or by_language
+        return replace(self.history, leading=leading, besides=(*self.history.besides, *self.notes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,30 +112,31 @@ def gather(path: Path, retained: Sequence[Retained] = ()) -> Material:
     if history.writer == "transformers" or not run.resolved_recipe.is_file():
         return Material(history, retained=tuple(retained))
     recipe = load_recipe(run.resolved_recipe)
-    rows = read_rows(recipe)
+    decoded = read_decoded(run.folder / "evaluations")
+    rows = read_rows(recipe, decoded.split)
     dropped = read_lines(run.dropped)
     return Material(
         history,
-        _predictions(run, recipe, rows),
+        _predictions(decoded, history, recipe, rows),
         recipe,
         facts_of(rows),
         bad_by_reason(dropped),
         rows_used(run, recipe),
         tuple(retained) or read_retained(run.folder / "evaluations" / "retention.json"),
+        decoded.notes,
     )
 
 
-def _predictions(run: Run, recipe: Recipe, rows: Rows) -> Predictions:
-    folder = run.folder / "evaluations"
-    paths = (folder / f"{name}.jsonl" for name in ("tuned", "base", "tuned_fit"))
-    tuned, base, cut = (tuple(read_utterances(path)) if path.is_file() else () for path in paths)
+def _predictions(decoded: Decoded, history: History, recipe: Recipe, rows: Rows) -> Predictions:
     return Predictions(
-        tuned=tuned,
-        base=base,
-        cut=cut,
+        tuned=decoded.tuned,
+        base=decoded.base,
+        cut=decoded.cut,
         language=_written_in(recipe),
         durations_s=rows.durations_s,
         speakers=rows.speakers,
+        split=rows.split,
+        leads=decoded.leading or history.leading,
     )
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from whispertune.diagnose.advice import already, by_normalised, holds, value_of, written
 from whispertune.diagnose.finding import Change, Figure, Sure
 from whispertune.diagnose.history import History, Metric
-from whispertune.diagnose.predictions import Signs
+from whispertune.diagnose.predictions import Signs, Split
 from whispertune.recipe import Recipe
 
 MANY_INSERTIONS: Final = 25.0  # per cent of the reference words
@@ -35,6 +35,7 @@ class Asked:
     metric: Metric
     theirs: bool  # a log of transformers, which has no recipe of ours
     recipe: Recipe | None = None
+    split: Split = "dev"  # that was decoded
 
     @property
     def code(self) -> str:
@@ -218,7 +219,7 @@ def _row_before(found: Signs, asked: Asked) -> Cause | None:
     instead = Cause(
         "shifted rows",
         "The text of the row before is written, and no window carries the text before it: so it is no prompt that is "
-        "repeated. Texts and audio are shifted against each other, in dev or in train",
+        f"repeated. Texts and audio are shifted against each other, in {asked.split} or in train",
         (Change("", "listen to the rows named beside their text", "a list of texts that is off by one shifts all"),),
         "likely",
     )

@@ -16,7 +16,7 @@ from typing import Final
 from whispertune.diagnose.advice import times_as_long
 from whispertune.diagnose.finding import Change, Figure, Finding
 from whispertune.diagnose.history import Evaluated, History
-from whispertune.recipe import Recipe
+from whispertune.recipe import Recipe, Train
 from whispertune.train.learning.schedule import default_learning_rate
 from whispertune.train.watching.observations import (
     DEV_OVER_BEST,
@@ -34,11 +34,15 @@ FAR_FALLING: Final = 0.05  # the same, where train loss is level
 STILL_POINTS: Final = 0.5
 LEVEL_LOSS: Final = 0.98  # of train loss in the part before: higher is level
 MEDIAN_ERROR, ERRORS = 1.25, 2.0  # standard error of a median, by that of a mean; so many are no chance
+SKIPPED, SKIPPED_SHARE = 5, 0.02  # steps of a run, be they apart
 RATE_TOO_LOW: Final = 0.2  # of the default
 SHORT_WARMUP: Final = 0.05  # of the run
 HUMP_POINTS: Final = 5  # logged, whose median is a height
 HUMP_SCATTERS: Final = 3.5  # such medians scatter more than those of twenty
 WIDTHS: Final = {"tiny": 384, "base": 512, "small": 768, "medium": 1024, "large": 1280, "turbo": 1280}
+
+RISES, JUMPS = "the loss rises", "the loss jumps about"
+LISTEN: Final = Change("", "look at the segments named in skipped.jsonl", "broken audio has no finite loss at any rate")
 
 Judged = list[tuple[Evaluated, float]]
 
@@ -139,39 +143,61 @@ def _is_level(history: History) -> bool:
 
 
 def rate_too_high(history: History, recipe: Recipe | None = None) -> Finding | None:
-    """A train loss that goes up for good, or jumps about without going down."""
+    """A train loss that goes up for good, or jumps about without going down; or steps that have none."""
+    what, course = _unsteady(history)
+    skips = _skips_much(history, recipe)
+    if not (what or skips):
+        return None
+    lower = f"{history.peak_rate / 3:.1g}" if history.peak_rate else "a third of it"
+    nowhere = "steps had no finite loss or gradient, and changed nothing"
+    return Finding(
+        key="rate-too-high",
+        severity="high",
+        seen=(
+            *course,
+            *_skipped(history),
+            *([Figure("learning rate, at its highest", history.peak_rate)] if history.peak_rate else []),
+        ),
+        means=f"{what or nowhere}: the learning rate is too high for these steps"
+        + ("" if what else ", or what they are made of is broken"),
+        change=(
+            Change("train.learning_rate", lower, "whispertune find-lr looks for one"),
+            _larger_steps(recipe),
+            *([LISTEN] if skips and history.writer == "whispertune" else []),
+        ),
+        sure="possible" if what == JUMPS and not skips else "likely",
+    )
+
+
+def _unsteady(history: History) -> tuple[str, tuple[Figure, ...]]:
+    """What train loss does that it should not, "" where nothing, and its course; empty where steps are too few."""
     track = history.track()
     if len(track.points) < SCATTER_STEPS + RECENT:
-        return None
+        return "", ()
     height, scatter = track.heights[-1], track.scatter()
     lows = list(accumulate(track.heights, min))
     rise = max(now - low for now, low in zip(track.heights, lows, strict=True))
     risen = height - track.lowest > max(RISEN, RISEN_SCATTERS * scatter)
     jumps = scatter > JUMPY and track.heights[-SCATTER_STEPS:][0] - height <= scatter / 2
-    skips = history.skipped > max(5, 0.02 * len(history.steps))
-    if not (risen or jumps or skips):
-        return None
-    seen = [
+    return RISES if risen else JUMPS if jumps else "", (
         Figure("lowest train loss", round(math.exp(track.lowest), 4)),
         Figure("at the end", round(math.exp(height), 4)),
         Figure("rise on the way, at most", round(100 * (math.exp(rise) - 1), 1), "%"),
         Figure("scatter from step to step", round(100 * scatter, 1), "%"),
-        *([Figure("steps without a finite loss", history.skipped)] if history.skipped else []),
-        *([Figure("learning rate, at its highest", history.peak_rate)] if history.peak_rate else []),
-    ]
-    what = "the loss rises" if risen else "the loss jumps about" if jumps else "losses are not finite"
-    lower = f"{history.peak_rate / 3:.1g}" if history.peak_rate else "a third of it"
-    return Finding(
-        key="rate-too-high",
-        severity="high",
-        seen=tuple(seen),
-        means=f"{what}: the learning rate is too high for these steps",
-        change=(
-            Change("train.learning_rate", lower, "whispertune find-lr looks for one"),
-            _larger_steps(recipe),
-        ),
-        sure="likely" if risen or skips else "possible",
     )
+
+
+def _skips_much(history: History, recipe: Recipe | None) -> bool:
+    """Whether so many steps were skipped, or so many in a row at the end, which is where a run breaks off."""
+    most = (recipe.train if recipe else Train()).max_skipped_steps
+    return history.skipped_at_end >= most or history.skipped >= max(SKIPPED, SKIPPED_SHARE * len(history.steps))
+
+
+def _skipped(history: History) -> tuple[Figure, ...]:
+    if not history.skipped:
+        return ()
+    last = (Figure("of them in a row, the last", history.skipped_at_end),) if history.skipped_at_end else ()
+    return Figure("steps without a finite loss or gradient", history.skipped), *last
 
 
 def _larger_steps(recipe: Recipe | None) -> Change:

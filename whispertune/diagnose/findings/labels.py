@@ -14,6 +14,7 @@ from whispertune.diagnose.advice import by_normalised, times_as_long
 from whispertune.diagnose.finding import Change, Figure, Finding, Severity
 from whispertune.diagnose.predictions import (
     Predictions,
+    Split,
     has_capitals,
     has_digits,
     has_punctuation,
@@ -45,10 +46,11 @@ def labels(
     recipe: Recipe | None = None,
 ) -> list[Finding]:
     """What texts and counts show; `dropped` are rows by reason, besides the `rows` that were used."""
-    tuned = predictions.texts
+    tuned, split = predictions.texts, predictions.split
+    lower, strip = Change("clean.case", '"lower"', ALIKE), Change("clean.punctuation", '"strip"', ALIKE)
     found = [
-        spelled_otherwise(tuned, "case", has_capitals, Change("clean.case", '"lower"', ALIKE), recipe),
-        spelled_otherwise(tuned, "punctuation", has_punctuation, Change("clean.punctuation", '"strip"', ALIKE), recipe),
+        spelled_otherwise(tuned, "case", has_capitals, lower, recipe, split),
+        spelled_otherwise(tuned, "punctuation", has_punctuation, strip, recipe, split),
         numbers(tuned),
         code_switching(tuned),
         suspicious_rows(tuned),
@@ -63,6 +65,7 @@ def spelled_otherwise(
     has: Callable[[str], bool],
     change: Change,
     recipe: Recipe | None = None,
+    split: Split = "dev",
 ) -> Finding | None:
     """References with (or without) it, texts written without (or with)."""
     if len(utterances) < LEAST_ROWS:
@@ -82,8 +85,8 @@ def spelled_otherwise(
             Figure(f"texts written with {_named(what)}", round(100 * written, 1), "%"),
             Figure("word errors that go with case and punctuation", round(100 * share, 1), "%"),
         ),
-        means=f"{what} is {more} alone: the texts of train and of dev are not written alike, or were trained too "
-        "little for it",
+        means=f"{what} is {more} alone: the texts of train and of {split} are not written alike, or were trained "
+        "too little for it",
         change=(change, by_normalised(recipe, "wer", "where it does not matter")),
         sure="likely",
         otherwise=(times_as_long(recipe, 1.5, "to write as the texts are written takes training"),),

@@ -50,7 +50,8 @@ def decoding_unlike_training(
         return None
     texts = signs(predictions.texts) if predictions and len(predictions.texts) >= FEW_ROWS else None
     spoken = written_in if recipe is None else code_of(recipe.language or "")
-    asked = Asked(spoken, history.metric, history.writer == "transformers", recipe)
+    split = predictions.split if predictions else "dev"
+    asked = Asked(spoken, history.metric, history.writer == "transformers", recipe, split)
     causes = causes_of_texts(texts, asked) if texts else ()
     if predictions is not None and _cut_alone(history, predictions):
         causes = (_cut(history.metric, predictions.tuned_rate(history.metric), recipe),)

@@ -11,19 +11,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from whispertune.diagnose.finding import Change, Figure, Finding
+from whispertune.diagnose.finding import SEVERITIES, Change, Figure, Finding, Severity
 from whispertune.diagnose.history import History
-from whispertune.diagnose.predictions import Predictions
+from whispertune.diagnose.predictions import Predictions, Split
 from whispertune.recipe import Recipe
 from whispertune.score.comparison import compare
-from whispertune.score.normalize import leads_with_cer
 
 FEW_SPEAKERS: Final = 5
 LEAKED_SHARE: Final = 0.02  # of the rows that were decoded
-LONG_TEXT: Final = 15  # letters; shorter ones people say everywhere
 
 
-Split = Literal["dev", "test"]
+@dataclass(frozen=True, slots=True)
+class DevOverlap:
+    """Texts that dev shares where test was decoded; None where the rows are not known."""
+
+    rows: int  # of dev
+    in_train: int | None = None  # rows of dev whose text is in train too
+    of_test: int | None = None  # rows of test whose text is in dev too
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Facts:
     decoded_speakers: frozenset[str] | None = None
     shared_texts: int | None = None  # rows that were decoded whose text, of some length, is in train too
     split: Split = "dev"  # that was decoded
+    dev: DevOverlap | None = None
 
 
 def variety(
@@ -83,22 +88,56 @@ def known_speakers(facts: Facts) -> Finding | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Rows of a split whose text is in another one too."""
+
+    split: Split
+    other: Literal["train", "dev"]  # where clean.leakage = "drop" takes them out
+    shared: int | None
+    rows: int | None  # of the split
+    severity: Severity
+    means: str
+
+    @property
+    def leaks(self) -> bool:
+        return bool(self.shared and self.rows and self.shared >= LEAKED_SHARE * self.rows)
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        shared = Figure(f"rows of {self.split} whose text is in {self.other}", self.shared or 0)
+        return shared, Figure(f"rows of {self.split}", self.rows or 0)
+
+
 def leakage(facts: Facts, recipe: Recipe | None) -> Finding | None:
-    """The same texts in train and in what was decoded, which were not dropped."""
-    if not facts.shared_texts or not facts.decoded_rows or facts.shared_texts < LEAKED_SHARE * facts.decoded_rows:
+    """The same texts in two splits, where the recipe allows that: else the run dropped them, or would have ended."""
+    leaks = [each for each in _pairs(facts) if each.leaks]
+    if not leaks or (recipe is not None and recipe.clean.leakage != "allow"):
         return None
-    if recipe is not None and recipe.clean.leakage == "drop":
-        return None  # they were taken out of train
+    others = " and ".join(dict.fromkeys(each.other for each in leaks))
     return Finding(
         key="leakage",
-        severity="high",
-        seen=(
-            Figure(f"rows of {facts.split} whose text is in train", facts.shared_texts),
-            Figure(f"rows of {facts.split}", facts.decoded_rows),
-        ),
-        means=f"{facts.split} asks for texts that were trained on: the figures are too good",
-        change=(Change("clean.leakage", '"drop"', "takes such rows out of train"),),
+        severity=min((each.severity for each in leaks), key=SEVERITIES.index),
+        seen=tuple(dict.fromkeys(figure for each in leaks for figure in each.figures)),
+        means="; ".join(each.means for each in leaks),
+        change=(Change("clean.leakage", '"drop"', f"takes such rows out of {others}"),),
         sure="certain",
+    )
+
+
+def _pairs(facts: Facts) -> tuple[_Pair, ...]:
+    """Each two splits that may share texts, those of the final figures first."""
+    split, dev = facts.split, facts.dev
+    told = f"{split} asks for texts that were trained on: the figures are too good"
+    final = _Pair(split, "train", facts.shared_texts, facts.decoded_rows, "high", told)
+    if dev is None:
+        return (final,)
+    chosen = "rows of test chose the checkpoint too: its figures flatter"
+    by_heart = "dev chose the checkpoint by texts that were trained on: what was learned by heart looks best there"
+    return (
+        final,
+        _Pair("test", "dev", dev.of_test, facts.decoded_rows, "high", chosen),
+        _Pair("dev", "train", dev.in_train, dev.rows, "medium", by_heart),
     )
 
 
@@ -109,9 +148,8 @@ def dev_too_small(predictions: Predictions, split: Split = "dev") -> Finding | N
         return None
     base = [each for each in predictions.base if each.id in ids]
     tuned = [each for each in predictions.tuned if each.id in ids]
-    characters = leads_with_cer(predictions.language or "")
     speakers = [predictions.speakers.get(each.id) for each in base] if predictions.speakers else None
-    found = compare(base, tuned, speakers=speakers, characters=characters)
+    found = compare(base, tuned, speakers=speakers, characters=predictions.leading == "cer")
     if found.verdict != "no difference shown" or found.difference >= 0:
         return None
     low, high = found.interval
