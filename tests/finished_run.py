@@ -10,11 +10,13 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from whispertune.data.segments import Segment
 from whispertune.evaluation.evaluate import Evaluation, Hypothesis, evaluation_of
 from whispertune.evaluation.retention import RetentionSet, changed, write_changes
+from whispertune.model.generation import write_generation
+from whispertune.model.load import ModelFolder
 from whispertune.recipe import Data, Lora, Recipe, SourceTable, Train
 from whispertune.recipe_file import save_recipe
 from whispertune.train.run import Run, write_json
@@ -47,6 +49,7 @@ def finished_run(
     *,
     base: str = "bundled:whisper-base",
     language: str = "sv",
+    task: Literal["transcribe", "translate"] = "transcribe",
     licence: str | None = None,
     counted: bool = False,
     test: bool = False,
@@ -60,6 +63,7 @@ def finished_run(
         name="noise",
         model=base,
         language=language,
+        task=task,
         licence=licence,
         data=Data(train=(train,), dev=dev, test=dev if test else ()),
         train=Train(method="lora", lora=Lora(rank=8)),
@@ -74,14 +78,16 @@ def finished_run(
     run.metrics.write_text(json.dumps(STEP) + "\n", encoding="utf-8")
     run.dropped.write_text("".join(json.dumps(row) + "\n" for row in DROPPED), encoding="utf-8")
     shutil.copytree(model, run.model)
-    _evaluate(run, data / "dev", language, "test" if test else "dev")
+    told = ModelFolder(str(run.model), run.model)
+    write_generation(run.model, told.generation.speaking(language, task), told.vocabulary)
+    _evaluate(run, data / "dev", language, task, "test" if test else "dev")
     return run
 
 
-def _evaluate(run: Run, dev: Path, language: str, split: str) -> None:
+def _evaluate(run: Run, dev: Path, language: str, task: str, split: str) -> None:
     rows = [json.loads(line) for line in (dev / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
     segments = [
-        Segment(f"metadata.jsonl:{number}", dev / row["file_name"], 0.0, 1.0 + number / 10, row["text"], language)
+        Segment(f"metadata.jsonl:{number}", dev / row["file_name"], 0.0, 1.0 + number / 10, row["text"], language, task)
         for number, row in enumerate(rows, start=1)
     ]
     run.save_evaluation("base", of_texts(segments, lambda text: "nothing at all like it", split))

@@ -2,7 +2,8 @@
 
 sha256(path)
 sync(path), sync(path.parent)
-replace_text(path, text)
+replace_text(path, json_text(figures, indent=2) + "\n")
+check_writable(Path("report.html"), "choose another --report")    # before what takes hours
 with writing(out):                  # InputError: out: cannot be written (the disk is full)
     save_file(tensors, out / "model.safetensors")
 """
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from whispertune.errors import InputError
 
@@ -38,15 +41,51 @@ def sync(path: Path) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it."""
+    """Write a file so that a reader sees the old one or the new one, never half of it.
+
+    File names that are not UTF-8 are escaped in it.
+    """
     temporary = path.with_name(f".{path.name}.partial")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         sync(temporary)
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def json_text(content: Mapping[str, Any], indent: int | None = None) -> str:
+    """JSON for files and for stdout: what is not finite is null, file names that are not UTF-8 are escaped."""
+    text = json.dumps(finite(content), indent=indent, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def finite(value: Any) -> Any:
+    """The same with None in place of numbers that JSON does not have: nan, and both infinities."""
+    if isinstance(value, Mapping):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def partial_of(path: Path) -> Path:
+    """Where a file is written before it takes its place, by this process alone."""
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def check_writable(path: Path, fix: str) -> None:
+    """Raise InputError where no such file can be made in its folder; found out by making one beside it.
+
+    What permissions say is not enough: root has them in /sys, and on a disk that can only be read.
+    """
+    probe = partial_of(path)
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror})", where=str(path), fix=fix) from error
 
 
 def disk_trouble(error: Exception) -> int | None:

@@ -175,6 +175,34 @@ def test_it_may_go_elsewhere_but_replaces_nothing_else(
     assert sorted(run.iterdir()) == before
 
 
+def test_where_nothing_can_be_written_nothing_is_decoded(
+    tiny: ModelFolder, noises: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of(tmp_path / "run", tiny.path, tiny.path, noises / "dev")
+
+    def touch(self: Path, *given: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "touch", touch)
+    monkeypatch.delattr("whispertune.service.soften.Mixtures")
+    assert main(["soften", str(run), "--retention", "a=silence"]) == 2
+    told = capsys.readouterr().err
+    assert "cannot be written (Read-only file system)" in told
+    assert "--out" in told
+
+
+def test_figures_are_written_before_the_page(
+    tiny: ModelFolder, noises: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwritten(path: Path, page: str) -> None:
+        raise InputError("cannot be written (No space left on device)", where=str(path))
+
+    monkeypatch.setattr("whispertune.service.soften.write_page", unwritten)
+    run = run_of(tmp_path / "run", tiny.path, tiny.path, noises / "dev")
+    assert main(["soften", str(run), "--retention", f"noise={noises / 'dev'}", "--lambdas", "1"]) == 2
+    assert json.loads((run / "soften.json").read_text())["lambdas"] == [0.0, 1.0]
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

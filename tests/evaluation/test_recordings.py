@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,27 @@ def test_each_language_is_transcribed_as_such(quiet: Path, tmp_path: Path) -> No
         found = evaluate_recordings(open_, rows, reader, engine="ctranslate2", context="full")
     assert opened == [("no", "transcribe"), ("sv", "transcribe")]
     assert found.evaluation.scores.wer == 0.0  # cues in whatever order they came
+
+
+def test_a_recording_in_two_languages_is_transcribed_once(quiet: Path) -> None:
+    """In the one that is spoken longest; words of the other are no insertions."""
+    opened: list[tuple[str, str]] = []
+
+    def open_(language: str, task: str) -> Transcriber:
+        opened.append((language, task))
+        return writing(SAID)
+
+    rows = [
+        replace(each, language=spoken) for each, spoken in zip(segments(quiet, SAID), ("en", "en", "sv"), strict=True)
+    ]
+    with AudioReader() as reader:
+        found = evaluate_recordings(open_, rows, reader, engine="ctranslate2", context="full")
+        assert opened == [("sv", "transcribe")]  # 4.0 s of 7.5
+        assert (found.evaluation.scores.wer, found.evaluation.scores.normalizer) == (0.0, "whispertune-basic 1")
+        assert (found.evaluation.audio_seconds, found.times.recordings, found.times.written) == (10.0, 1, 3)
+        both = [*rows, *(replace(each, id=f"en {each.id}", task="translate") for each in rows)]
+        evaluate_recordings(open_, both, reader, engine="ctranslate2", context="full")
+    assert opened[1:] == [("sv", "transcribe"), ("sv", "translate")]
 
 
 def test_intervals_are_of_cues(quiet: Path) -> None:

@@ -216,3 +216,15 @@ def test_rows_come_from_recordings_or_from_folders() -> None:
     assert sources_of(talks) == ["talk.mp3", "talk.mp3", "other.mp3"]
     clips = [segment("data/radio/clips/1.wav"), segment("data/phone/clips/1.wav")]
     assert sources_of(clips) == ["radio/clips", "phone/clips"]
+
+
+def test_sources_of_one_name_are_told_apart() -> None:
+    def segments(*paths: str) -> list[Segment]:
+        return [Segment(f"{n} {path}", Path(path), n, n + 1.0, "text", "sv") for n, path in enumerate(paths)]
+
+    talks = segments("/in/one/audio.wav", "/in/two/audio.wav", "/in/one/audio.wav", "/in/two/other.wav")
+    assert sources_of(talks) == ["one/audio.wav", "two/audio.wav", "one/audio.wav", "other.wav"]
+    days = segments("/a/1/talk.wav", "/b/1/talk.wav", "/b/2/talk.wav", "/a/1/talk.wav", "talk.wav")
+    assert sources_of(days) == ["a/1/talk.wav", "b/1/talk.wav", "2/talk.wav", "a/1/talk.wav", "talk.wav"]
+    clips = segments("/x/radio/clips/1.wav", "/y/radio/clips/1.wav", "/x/phone/clips/1.wav")
+    assert sources_of(clips) == ["x/radio/clips", "y/radio/clips", "phone/clips"]

@@ -146,6 +146,7 @@ def test_a_language_that_stands_in_the_rows_alone(tiny: ModelFolder, noises: Pat
     """A recipe of `init` names none; the model was told what all rows of train have."""
     run = finished_run(tmp_path / "run", tiny.path, noises, language="zh")
     save_recipe(load_recipe(run.resolved_recipe).model_copy(update={"language": None}), run.resolved_recipe)
+    write_generation(run.model, tiny.generation.speaking(None, "transcribe"), tiny.vocabulary)
     assert read_facts(run).languages == ()
     write_generation(run.model, tiny.generation.speaking("zh", "transcribe"), tiny.vocabulary)
     written = card_of(run)
@@ -269,8 +270,8 @@ def test_who_speaks_counts_for_the_verdict(run: Run) -> None:
     wrong = [Hypothesis(each, "no" if each.speaker == "s0" else each.text) for each in rows]
     base, tuned = (evaluation_of(each, [], 1.0, "ctranslate2", "full") for each in (wrong, right))
     facts = replace(read_facts(run), base=base, tuned=tuned)
-    assert "shows the tuned model to be better" in " ".join(results(facts))
-    assert "shows no difference" in " ".join(results(facts, rows))
+    assert "shows the tuned model to be better" in " ".join(results(facts, (), None))
+    assert "shows no difference" in " ".join(results(facts, rows, None))
 
 
 def test_an_adapter_belongs_to_the_model_that_the_recipe_names(tiny: ModelFolder, noises: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,32 @@ def test_other_rows_are_decoded_anew(opened: Opened, tiny: ModelFolder, noises: 
     assert not again.known("ctranslate2")
     again.base(base)
     assert notes.decoded == ["retention, english, base model"]
+
+
+def test_a_row_that_does_not_decode_has_nothing_decoded_anew(
+    tiny: ModelFolder, noises: Path, english: dict[str, Any], reader: AudioReader, tmp_path: Path
+) -> None:
+    base, _ = engines(tiny)
+    recipe = recipe_with(tiny, noises, english)
+    run = Run(tmp_path / "run")
+    run.start(recipe, {})
+    (found,) = load_retention(recipe, tiny.vocabulary, reader)
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"broken")
+    sets = [replace(found, segments=(*found.segments, replace(found.segments[0], id="broken", recording=broken)))]
+
+    def opened() -> tuple[RetentionSets, Notes]:
+        notes = Notes()
+        rows = Rows(run, recipe.evaluation, reader, notes, StopRequest())
+        return RetentionSets(recipe, sets, rows, lambda what, work: work()), notes
+
+    opened()[0].base(base)
+    again, notes = opened()
+    assert again.known("ctranslate2")
+    again.base(base)
+    assert notes.decoded == []
+    sets = [found]  # another set, all of whose rows are known
+    assert not opened()[0].known("ctranslate2")
 
 
 def test_what_is_decoded_otherwise_is_decoded_anew(

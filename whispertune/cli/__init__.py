@@ -8,6 +8,7 @@ Exit codes: 0 done; 1 the work failed; 2 the input or the recipe is wrong; 3 sto
 from __future__ import annotations
 
 import faulthandler
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -120,4 +121,6 @@ def run() -> None:
     """Entry point of the `whispertune` script; a crash in native code shows on stderr where Python was."""
     if sys.stderr is not None:
         faulthandler.enable()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # what is done is not undone by a name that is not UTF-8
     sys.exit(main())

@@ -48,15 +48,15 @@ def compare(
     how = Decoding(language, task, engine, beams, batch, context, limit, normalizer)
     with Screen() as screen:
         rows = compare_models(models, data, how, reporter=screen)
-    if out:
-        write_page(out, page_of(rows, data))
     if json:
         pairs = [{"first": each.first, "second": each.second, **each.as_json()} for each in further(rows)]
         print_json({"data": data, "models": [row.as_json() for row in rows], "pairs": pairs})
-        return
-    _print(rows)
-    if out:
-        typer.echo(f"written to {out}")
+    else:
+        _print(rows)
+    if out:  # last: it may fail
+        write_page(out, page_of(rows, data))
+        if not json:
+            typer.echo(f"written to {out}")
 
 
 def _print(rows: Sequence[Compared]) -> None:

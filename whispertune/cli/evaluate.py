@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,16 +72,15 @@ def evaluate(
     [bold]whispertune evaluate bundled:whisper-base recordings/ --language sv --recordings[/bold]
     """
     from whispertune.cli.screen import Screen, print_json
-    from whispertune.errors import InputError
     from whispertune.evaluation.noise import parse_ratios
     from whispertune.score.terms import load_terms
     from whispertune.service.evaluate import Decoding
-    from whispertune.service.examine import Wanted, examine_model
+    from whispertune.service.examine import Wanted, check_report, examine_model, write_report
 
-    if out and not out.parent.is_dir():
-        raise InputError("there is no such folder", where=str(out.parent), fix="make it, or choose another --out")
-    if out and out.is_dir():
-        raise InputError("is a folder", where=str(out), fix=f"name a file, such as --out {out / 'utterances.jsonl'}")
+    if out:
+        _check(out)
+    if report:
+        check_report(report)
     how = Decoding(language, task, engine, beams, batch, context, limit, normalizer)
     wanted = Wanted(
         terms=load_terms(terms) if terms else (),
@@ -94,15 +94,32 @@ def evaluate(
         entities=entities,
     )
     with Screen() as screen:
-        found = examine_model(model, data, how, wanted, report=report, reporter=screen)
-    if json:
+        found = examine_model(model, data, how, wanted, reporter=screen)
+    if json:  # before anything is written, which may fail
         print_json(found.as_json())
     else:
         print_examination(found)
     if out:
         _write(out, found.evaluation)
+    if report:
+        with Screen() as screen:
+            write_report(found, report, screen)
     for path in (each for each in (out, report) if each and not json):
         typer.echo(f"written to {path}")
+
+
+def _check(out: Path) -> None:
+    from whispertune.errors import InputError
+    from whispertune.files import check_writable
+
+    if not out.parent.is_dir():
+        raise InputError("there is no such folder", where=str(out.parent), fix="make it, or choose another --out")
+    if out.is_dir():
+        raise InputError("is a folder", where=str(out), fix=f"name a file, such as --out {out / 'utterances.jsonl'}")
+    if not out.exists():  # what is there may be a device
+        check_writable(out, "choose another --out")
+    elif not os.access(out, os.W_OK):
+        raise InputError("cannot be written", where=str(out), fix="choose another --out")
 
 
 def _write(out: Path, evaluation: Evaluation) -> None:

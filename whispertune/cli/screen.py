@@ -7,7 +7,6 @@ print_evaluations({"base": base, "tuned": tuned})
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
@@ -18,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whispertune.evaluation.evaluate import Evaluation
+from whispertune.files import json_text
 from whispertune.reporting import Reporter, StepReport
 
 
@@ -113,7 +113,7 @@ def _clock(seconds: float) -> str:
 
 def print_json(content: Mapping[str, Any]) -> None:
     """One JSON object, on one line of stdout."""
-    print(json_module.dumps(content, ensure_ascii=False), flush=True)
+    print(json_text(content), flush=True)
 
 
 ROWS: tuple[tuple[str, Callable[[Evaluation], str]], ...] = (

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
+from contextlib import suppress
 from pathlib import Path
 
 from whispertune.drawing.markup import Markup, element, join
 from whispertune.errors import InputError
+from whispertune.files import check_writable, partial_of
 
 MARK_BYTES = 4096  # of a file, in which its maker stands
 STYLE = Path(__file__).parent / "assets" / "report.css"
@@ -28,22 +29,31 @@ def check_target(path: Path, maker: str, fix: str = FIX) -> None:
         raise InputError("is a folder", where=str(path), fix=f"give the name of a file, e.g. {path / 'report.html'}")
     if not path.absolute().parent.is_dir():
         raise InputError("there is no such folder", where=str(path.parent), fix=f"make it, or {fix}")
-    if path.exists():
+    check_writable(path, fix)
+    if path.exists() and not _is_of(path, maker):
+        raise InputError(f"is there already, and is no report of {maker}", where=str(path), fix=fix)
+
+
+def _is_of(path: Path, maker: str) -> bool:
+    """Whether a file says that it is of this maker; what cannot be read says nothing."""
+    try:
         with path.open("rb") as file:
-            if f'content="{maker}"'.encode() not in file.read(MARK_BYTES):
-                raise InputError(f"is there already, and is no report of {maker}", where=str(path), fix=fix)
+            return f'content="{maker}"'.encode() in file.read(MARK_BYTES)
+    except OSError:
+        return False
 
 
 def write_page(path: Path, page: str, fix: str = FIX) -> None:
     """Write the page beside its place first, so that a report is whole or not there."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = partial_of(path)
     try:
         partial.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")  # odd file names
         partial.replace(path)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror})", where=str(path), fix=fix) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or its name is too long to be
+            partial.unlink()
 
 
 def page(title: str, body: Markup, maker: str) -> str:

@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -103,7 +104,20 @@ def sources_of(segments: Sequence[Segment]) -> list[str]:
     """Where each row comes from: its recording where rows share some, else the folder that holds its file."""
     several = len({each.recording for each in segments}) < len(segments)
     names = [Path(name_of(each.recording)) for each in segments]
-    return [name.name if several else "/".join(name.parent.parts[-2:]) for name in names]
+    places = names if several else [name.parent for name in names]
+    told = _told_apart(set(places), 1 if several else 2)
+    return [told[place] for place in places]
+
+
+def _told_apart(paths: Collection[Path], parts: int) -> dict[Path, str]:
+    """Each by so many of its last parts, or by as many more as tell it from the others."""
+    alike: defaultdict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        alike[Path(*path.parts[-parts:]).as_posix()].append(path)
+    told: dict[Path, str] = {}
+    for name, found in alike.items():
+        told |= {found[0]: name} if len(found) == 1 else _told_apart(found, parts + 1)
+    return told
 
 
 def length_limit(vocabulary: Vocabulary, language: str) -> LengthLimit:

@@ -13,6 +13,7 @@ text does not depend on what else is decoded.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -53,8 +54,11 @@ class TeacherForced:
 
     @classmethod
     def read(cls, content: Mapping[str, Any]) -> TeacherForced | None:
-        """From an evaluation's JSON; None where it has none."""
-        return cls(*(content[name] for name in cls.__slots__)) if "calibration_error" in content else None
+        """From an evaluation's JSON; None where it has none. What is null there was not finite."""
+        if "calibration_error" not in content:
+            return None
+        values = (content[name] for name in cls.__slots__)
+        return cls(*(math.nan if value is None else value for value in values))
 
 
 @dataclass(frozen=True, slots=True)

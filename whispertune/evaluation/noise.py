@@ -132,17 +132,19 @@ def evaluate_conditions(
     batch: int = 8,
     beams: int = 1,
     normalizer: Normalizer | None = None,
+    noise: NoiseSource | None = None,
     progress: Progress | None = None,
 ) -> tuple[Conditioned, ...]:
     """Decode and score the segments under each condition; `progress` counts rows of all conditions.
 
-    What the source keeps of one model is what it gives another one under the same condition.
+    What the source keeps of one model is what it gives another one under the same condition. The `noise` of all
+    conditions may have been made before, else each has that of its name.
 
     Raises:
         DataError: no row decodes, or there is nothing to make the noise of.
     """
-    noises = dict.fromkeys(each.noise for each in conditions if each.snr_db is not None)
-    sources = {noise: noise_source(noise, segments, source.reader) for noise in noises}
+    names = dict.fromkeys(each.noise for each in conditions if each.snr_db is not None)
+    sources = {name: noise or noise_source(name, segments, source.reader) for name in names}
     found = []
     for place, condition in enumerate(conditions):
         change = change_of(condition, sources.get(condition.noise))

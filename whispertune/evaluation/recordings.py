@@ -13,6 +13,9 @@ Intervals are drawn over recordings where there are at least 10, else over cues.
 A cue's start is matched where its first word is aligned with the first word of a cue of the transcript, its end
 where its last word is aligned with the last word of one: equal words, or one in the place of the other. The error is
 the absolute difference in seconds. Cues that the model cuts elsewhere are not matched, and no word times are used.
+
+A recording with cues in several languages is transcribed once, in the one of them that is spoken longest, and all of
+it is normalised by that one.
 """
 
 from __future__ import annotations
@@ -123,15 +126,11 @@ class _Heard:
     written: tuple[Cue, ...]
     audio_seconds: float
     seconds: float
+    language: str  # that the texts are taken to be written in
 
     @property
     def name(self) -> str:
         return name_of(self.said[0].recording)
-
-    @property
-    def language(self) -> str:
-        """That the texts are written in."""
-        return text_language(self.said[0])
 
     def texts(self) -> tuple[_Text, _Text]:
         """What was said and what was written, each joined."""
@@ -169,18 +168,30 @@ def evaluate_recordings(
                 continue
             found = transcribe(samples, Path(name), _watch(progress, name))
             said = tuple(sorted(cues, key=lambda cue: (cue.start_s, cue.end_s)))
-            heard.append(_Heard(said, found.cues, found.audio_seconds, found.seconds))
+            written_in = text_language(replace(said[0], language=language))
+            heard.append(_Heard(said, found.cues, found.audio_seconds, found.seconds, written_in))
     if not heard:
         raise DataError("nothing to evaluate", fix="check the data: no recording could be decoded")
     return _scored(heard, problems, engine, context, normalizer)
 
 
 def _by_speech(segments: Sequence[Segment]) -> dict[tuple[str, str], dict[Recording, list[Segment]]]:
-    """(language, task) -> recording -> its segments."""
-    found: defaultdict[tuple[str, str], dict[Recording, list[Segment]]] = defaultdict(dict)
+    """(language, task) -> recording -> its segments, in whatever language they are."""
+    cues: defaultdict[tuple[Recording, str], list[Segment]] = defaultdict(list)
     for segment in segments:
-        found[segment.language, segment.task].setdefault(segment.recording, []).append(segment)
+        cues[segment.recording, segment.task].append(segment)
+    found: defaultdict[tuple[str, str], dict[Recording, list[Segment]]] = defaultdict(dict)
+    for (recording, task), of_one in cues.items():
+        found[_spoken_longest(of_one), task][recording] = of_one
     return found
+
+
+def _spoken_longest(cues: Sequence[Segment]) -> str:
+    """The language that takes most of the time of some cues, in alphabetical order of those that take as much."""
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for cue in cues:
+        seconds[cue.language] += cue.duration_s
+    return min(seconds, key=lambda language: (-seconds[language], language))
 
 
 def _watch(progress: Progress | None, name: str) -> Callable[[float, float], None] | None:

@@ -30,7 +30,7 @@ from whispertune.errors import DataError
 from whispertune.evaluation.evaluate import Evaluation
 from whispertune.evaluation.recordings import Progress, evaluate_recordings
 from whispertune.evaluation.silence import silent_clips
-from whispertune.files import replace_text
+from whispertune.files import json_text, replace_text
 from whispertune.score.comparison import SIGNIFICANT, compare
 from whispertune.score.normalize import Normalizer
 from whispertune.score.statistics import bootstrap_interval, matched_pairs, speaker_groups
@@ -258,7 +258,7 @@ class Retained:
 def write_changes(path: Path, changes: Sequence[SetChange]) -> None:
     """Write evaluations/retention.json."""
     content = {"sets": [each.as_json() for each in changes]}
-    replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    replace_text(path, json_text(content, indent=2) + "\n")
 
 
 def read_changes(path: Path) -> tuple[SetChange, ...]:

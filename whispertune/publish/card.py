@@ -16,10 +16,12 @@ from whispertune.publish.exported import Exported
 from whispertune.publish.facts import RunFacts, SourceFacts
 from whispertune.publish.failures import known_failures
 from whispertune.publish.metadata import metadata
+from whispertune.publish.translated import Translated, translated
 from whispertune.publish.usage import ADAPTER_FORMAT, NEEDS, TITLES, Spoken, remark, usage
 
 NOT_STATED: Final = "not stated"
 NOT_WRITTEN: Final = "not written down by this run"
+MORE_LANGUAGES: Final = " and the languages that rows alone name"
 
 
 def card(
@@ -41,19 +43,20 @@ def card(
         multilingual: whether the model is told languages and tasks.
         rows: the segments of the split that reports, where they are at hand.
     """
+    translations = translated(facts, rows)
     labels = {str(n): each.label for n, each in enumerate(_of(facts, facts.tuned.split))}
     sections = {
-        "Results": results(facts, rows),
+        "Results": results(facts, rows, translations),
         "What the base model could do": retention(facts.retention),
         "Known failures": known_failures(facts.tuned.utterances, rows, labels if len(labels) > 1 else {}),
         "Data": _data(facts),
         "How it was made": _made(facts),
         "Formats": exports_table(exports),
-        "Use": _use(facts, exports, repository, multilingual),
+        "Use": _use(facts, exports, repository, multilingual, rows),
         "Licence and origin": _licences(facts, licence),
     }
-    lines = [metadata(facts, [each.format for each in exports], repository, licence), ""]
-    lines += [f"# {repository.partition('/')[2]}", "", _summary(facts), ""]
+    lines = [metadata(facts, [each.format for each in exports], repository, licence, translations), ""]
+    lines += [f"# {repository.partition('/')[2]}", "", _summary(facts, translations), ""]
     for title, content in sections.items():
         lines += [f"## {title}", "", *content, ""]
     return "\n".join(lines)
@@ -63,17 +66,23 @@ def _of(facts: RunFacts, split: str) -> list[SourceFacts]:
     return [each for each in facts.sources if each.split == split]
 
 
-def _summary(facts: RunFacts) -> str:
+def _summary(facts: RunFacts, translations: Translated | None) -> str:
     named = ", ".join(f"{LANGUAGE_NAMES.get(each, each)} (`{each}`)" for each in facts.languages)
-    tuned = facts.tuned
-    name = "CER" if facts.by_characters else "WER"
-    before, after = (each.scores.cer if facts.by_characters else each.scores.wer for each in (facts.base, tuned))
     purpose = f" for {named}" if named else ""
+    purpose += MORE_LANGUAGES if named and facts.more_languages else ""
     purpose += ", to translate it" if facts.task == "translate" else ""
     return (
-        f"{facts.base_model.name}, fine-tuned{purpose}: raw {name} {before:.1f} % before, {after:.1f} % after, "
-        f"on {tuned.scores.rows:,} rows of the {tuned.split} set."
+        f"{facts.base_model.name}, fine-tuned{purpose}: {_before_and_after(facts, translations)}, "
+        f"on {facts.tuned.scores.rows:,} rows of the {facts.tuned.split} set."
     )
+
+
+def _before_and_after(facts: RunFacts, translations: Translated | None) -> str:
+    if translations:
+        return f"BLEU {translations.base.bleu:.1f} before, {translations.tuned.bleu:.1f} after"
+    name = "CER" if facts.by_characters else "WER"
+    before, after = (each.scores.cer if facts.by_characters else each.scores.wer for each in (facts.base, facts.tuned))
+    return f"raw {name} {before:.1f} % before, {after:.1f} % after"
 
 
 def _data(facts: RunFacts) -> list[str]:
@@ -157,8 +166,11 @@ def _footprint(result: Any) -> list[str]:
     return [told + ("" if carbon is None else f"; CO2: {carbon:.2g} kg, estimated from the country's power mix")]
 
 
-def _use(facts: RunFacts, exports: Sequence[Exported], repository: str, multilingual: bool) -> list[str]:
-    spoken = Spoken(facts.languages[0] if facts.languages else None, facts.task, multilingual, facts.suppress_blank)
+def _use(
+    facts: RunFacts, exports: Sequence[Exported], repository: str, multilingual: bool, rows: Sequence[Segment]
+) -> list[str]:
+    spoken = Spoken(facts.language, facts.task, multilingual, facts.suppress_blank)
+    arguments = f"With the arguments of the verification{_otherwise(spoken, facts, rows)}"
     base = hub_name(facts.recipe.model)
     lines: list[str] = []
     for each in exports:
@@ -169,12 +181,21 @@ def _use(facts: RunFacts, exports: Sequence[Exported], repository: str, multilin
         if program is None:
             lines += _no_program(title, facts)
             continue
-        checked = "With the arguments of the verification" if each.verified else "**Not verified**: nobody ran it yet"
+        checked = arguments if each.verified else "**Not verified**: nobody ran it yet"
         lines += [f"### {title}", "", f"{checked}; `pip install {NEEDS[each.format]}`", "", "```python"]
         lines += [program.strip(), "```", ""]
         if told := remark(each, spoken):
             lines += [told, ""]
     return lines
+
+
+def _otherwise(spoken: Spoken, facts: RunFacts, rows: Sequence[Segment]) -> str:
+    """What the programs are told otherwise than the verification, which knows language and task of each clip."""
+    reported = facts.reported(rows)
+    languages, tasks = ({each[place] for each in reported} for place in (0, 1))
+    pairs = (("the language", languages, spoken.language), ("the task", tasks, spoken.task))
+    differ = [name for name, there, here in pairs if spoken.multilingual and (here is None or there != {here})]
+    return f", but for {' and '.join(differ)}, which it was told of each clip" if differ else ""
 
 
 def _no_program(title: str, facts: RunFacts) -> list[str]:

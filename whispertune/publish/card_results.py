@@ -1,11 +1,12 @@
 """The figures of a card: base beside tuned, what was forgotten, and how close each export is to its source.
 
-lines = results(facts); retention(facts.retention); exports_table(exports)      # lines of Markdown
+lines = results(facts, rows, translated(facts, rows))      # of Markdown
+retention(facts.retention); exports_table(exports)         # likewise
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from whispertune.data.segments import Segment
@@ -13,7 +14,9 @@ from whispertune.evaluation.evaluate import Evaluation
 from whispertune.evaluation.retention import NAMES, SetChange, SetFigures
 from whispertune.publish.exported import Exported
 from whispertune.publish.facts import RunFacts
-from whispertune.score.comparison import compare
+from whispertune.publish.translated import Speakers, Translated, shared
+from whispertune.score.comparison import Comparison, compare
+from whispertune.score.translation import TranslationComparison
 
 VERDICTS: Final = {
     "better": "A paired test shows the tuned model to be better",
@@ -40,17 +43,30 @@ RATES: Final[tuple[tuple[str, Callable[[Evaluation], str]], ...]] = (
 )
 
 
-def results(facts: RunFacts, rows: Sequence[Segment] = ()) -> list[str]:
-    """Rates with their intervals, base beside tuned, and what one must know to read them; `rows` say who speaks."""
+def results(facts: RunFacts, rows: Sequence[Segment], translations: Translated | None) -> list[str]:
+    """Rates with their intervals, base beside tuned, and what one must know to read them; `rows` say who speaks.
+
+    Of translations BLEU and chrF come first, and BLEU judges.
+    """
     columns = {"base": facts.base, "tuned": facts.tuned}
     if facts.tuned_fit is not None and facts.tuned_fit.context != facts.tuned.context:
         columns["tuned, clips cut to what is spoken"] = facts.tuned_fit
     lines = [f"| | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
+    lines += _translations(translations, len(columns)) if translations else []
     lines += [f"| {name} | {' | '.join(value(each) for each in columns.values())} |" for name, value in RATES]
-    return [*lines, "", *_notes(facts, {each.id: each.speaker for each in rows})]
+    return [*lines, "", *_notes(facts, {each.id: each.speaker for each in rows}, translations)]
 
 
-def _notes(facts: RunFacts, speakers: Mapping[str, str | None]) -> list[str]:
+def _translations(found: Translated, columns: int) -> list[str]:
+    every = [each for each in (found.base, found.tuned, found.tuned_fit)[:columns] if each]
+    figures = {
+        "BLEU": [_with_interval(each.bleu, each.bleu_interval) for each in every],
+        "chrF": [_with_interval(each.chrf, each.chrf_interval) for each in every],
+    }
+    return [f"| {name} | {' | '.join(values)} |" for name, values in figures.items()]
+
+
+def _notes(facts: RunFacts, speakers: Speakers, translations: Translated | None) -> list[str]:
     tuned, beams = facts.tuned, facts.recipe.evaluation.beams
     how = "greedily" if beams == 1 else f"with {beams} beams"
     notes = [
@@ -63,28 +79,31 @@ def _notes(facts: RunFacts, speakers: Mapping[str, str | None]) -> list[str]:
         notes.append("- **These rows also chose the checkpoint, so the tuned figures flatter it.**")
     if facts.by_characters:
         notes.append("- Words are not separated by spaces here: CER is the figure to read.")
-    if told := _paired(facts, speakers):
+    if translations:
+        found = translations.tuned
+        notes.append(
+            f"- BLEU (`{found.bleu_signature}`) and chrF (`{found.chrf_signature}`) by sacrebleu, of raw texts: more "
+            "is better. WER and CER say little of translations."
+        )
+    if told := _paired(facts, speakers, translations):
         notes.append(told)
     return notes
 
 
-def _paired(facts: RunFacts, speakers: Mapping[str, str | None]) -> str | None:
+def _paired(facts: RunFacts, speakers: Speakers, translations: Translated | None) -> str | None:
     """Whether the difference could be luck, on the rows that both decoded."""
-    theirs = {each.id: each for each in facts.tuned.utterances}
-    base = [each for each in facts.base.utterances if each.id in theirs]
+    base, tuned = shared(facts)
     if not base:
         return None
-    found = compare(
-        base,
-        [theirs[each.id] for each in base],
-        speakers=[speakers.get(each.id) for each in base],
-        characters=facts.by_characters,
-    )
-    name = "CER" if facts.by_characters else "WER"
-    return (
-        f"- {VERDICTS[found.verdict]}: {found.difference:+.1f} points of {name}, "
-        f"{found.interval[0]:+.1f} to {found.interval[1]:+.1f}."
-    )
+    if translations and translations.compared:
+        return _verdict(translations.compared, "BLEU")
+    found = compare(base, tuned, speakers=[speakers.get(each.id) for each in base], characters=facts.by_characters)
+    return _verdict(found, "CER" if facts.by_characters else "WER")
+
+
+def _verdict(found: Comparison | TranslationComparison, name: str) -> str:
+    low, high = found.interval
+    return f"- {VERDICTS[found.verdict]}: {found.difference:+.1f} points of {name}, {low:+.1f} to {high:+.1f}."
 
 
 def retention(changes: Sequence[SetChange]) -> list[str]:

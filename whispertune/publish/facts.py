@@ -7,7 +7,7 @@ facts.base_model.hub, facts.tuned.scores.wer, facts.sources[0].label, facts.reci
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from typing import Any, Final
 import tomli_w
 
 from whispertune.data.problems import reasons_of
+from whispertune.data.segments import Segment
 from whispertune.errors import DataError, InputError
 from whispertune.evaluation.evaluate import Evaluation
 from whispertune.evaluation.retention import SetChange, read_changes
@@ -40,6 +41,7 @@ class SourceFacts:
     dataset: str | None  # on the hub
     config: str | None  # of it
     language: str | None  # Whisper's code
+    task: str  # of rows that name none
     licence: str | None
     rows: int | None = None
     hours: float | None = None
@@ -53,6 +55,7 @@ class RunFacts:
     recipe_toml: str  # every default spelled out, sources by their labels
     chosen_toml: str  # of it, what is no default
     base_model: Origin
+    language: str | None  # of all of train, as the model was told; None: it finds out what is spoken
     languages: tuple[str, ...]  # of train, as far as they are known
     sources: tuple[SourceFacts, ...]
     dropped: Mapping[str, int]  # rows that were not used, by reason
@@ -73,6 +76,20 @@ class RunFacts:
         """Whether the character error rate is the figure to read: most rows that report are written without spaces."""
         return self.tuned.leading == "cer"
 
+    @property
+    def more_languages(self) -> bool:
+        """Whether train has rows in languages that only these rows name."""
+        if any(each.language is None for each in self.sources if each.split == "train"):
+            return True
+        streamed = any(table.streaming for table in self.recipe.data.train)  # then the model is told none at all
+        return self.language is None and len(self.languages) == 1 and not streamed
+
+    def reported(self, rows: Sequence[Segment]) -> frozenset[tuple[str | None, str]]:
+        """Languages and tasks of the rows that report: their own where `rows` has them, else the recipe's."""
+        ids = {each.id for each in self.tuned.utterances}
+        own = frozenset((each.language, each.task) for each in rows if each.id in ids)
+        return own or frozenset((each.language, each.task) for each in self.sources if each.split == self.tuned.split)
+
 
 def read_facts(run: Run) -> RunFacts:
     """What a finished run wrote down.
@@ -86,13 +103,15 @@ def read_facts(run: Run) -> RunFacts:
     steps = [row for row in read_lines(run.metrics) if row.get("kind") == "step"]
     told = _labelled(recipe)
     model = find_model(str(run.folder))
-    sources = _sources(recipe, mark.get("data") or (), _language_of_train(model))
+    language, task = _language_of_train(model), model.generation.task or recipe.task
+    sources = _sources(recipe, mark.get("data") or (), language, task)
     result = _read_object(run.result)
     return RunFacts(
         recipe=recipe,
         recipe_toml=tomli_w.dumps(told.model_dump(mode="json", exclude_none=True)),
         chosen_toml=tomli_w.dumps(told.model_dump(mode="json", exclude_none=True, exclude_defaults=True)),
         base_model=Origin.of(recipe.model),
+        language=language,
         languages=tuple(dict.fromkeys(each.language for each in sources if each.split == "train" and each.language)),
         sources=sources,
         dropped=reasons_of(read_lines(run.dropped)),
@@ -106,7 +125,7 @@ def read_facts(run: Run) -> RunFacts:
         epochs=steps[-1].get("epoch") if steps else None,
         weights=str(result.get("best_weights") or "live"),
         suppress_blank=suppresses_blank(model.vocabulary, model.generation),
-        task=model.generation.task or recipe.task,
+        task=task,
     )
 
 
@@ -166,25 +185,28 @@ def _language_of_train(model: ModelFolder) -> str | None:
     return model.generation.language if model.vocabulary.multilingual else "en"
 
 
-def _sources(recipe: Recipe, counted: Any, of_train: str | None) -> tuple[SourceFacts, ...]:
+def _sources(recipe: Recipe, counted: Any, of_train: str | None, task: str) -> tuple[SourceFacts, ...]:
     """The sources of each split.
 
     Args:
         recipe: names them.
         counted: what the run counted of them: split, index, rows, seconds.
         of_train: the language of train's rows where the recipe leaves it to them.
+        task: of rows that name none.
     """
     known = {(each["split"], each["index"]): each for each in counted}
     otherwise = {"train": of_train}
     return tuple(
-        _source(split, table, recipe.language or otherwise.get(split), known.get((split, index)))
+        _source(split, table, recipe.language or otherwise.get(split), task, known.get((split, index)))
         for split in SPLITS
         for index, table in enumerate(getattr(recipe.data, split))
     )
 
 
-def _source(split: str, table: SourceTable, language: str | None, counted: Mapping[str, Any] | None) -> SourceFacts:
-    """`language`: where the table has none of its own."""
+def _source(
+    split: str, table: SourceTable, language: str | None, task: str, counted: Mapping[str, Any] | None
+) -> SourceFacts:
+    """`language` and `task`: where the table has none of its own."""
     kind, location = kind_and_location(table.source)
     parts = location.split("@")[0].split(":") if kind == "hub" else []
     written = table.language or language
@@ -194,6 +216,7 @@ def _source(split: str, table: SourceTable, language: str | None, counted: Mappi
         dataset=parts[0] if parts else None,
         config=parts[1] if len(parts) == 3 else None,  # repository:configuration:split
         language=(code_of(written) or written) if written else None,
+        task=table.task or task,
         licence=table.licence,
         rows=counted["rows"] if counted else None,
         hours=counted["seconds"] / 3600 if counted else None,

@@ -30,6 +30,7 @@ LIST: Final = "whispertune-files.json"  # in the repository: what a publication 
 RECIPE: Final = "recipe.toml"  # in the repository
 TEXTS: Final = (".json", ".md", ".toml", ".txt", ".py", ".yaml", ".yml", ".cfg")
 VOCABULARIES: Final = ("tokenizer.json", "vocab.json", "vocabulary.json", "vocabulary.txt", "merges.txt")  # the base's
+SHORT_NAME: Final = 3  # letters; in capitals alone such a word is an acronym more often than a name
 LEAST_PATH: Final = 6  # characters of a folder's path that is searched for in weights too
 BLOCK_BYTES: Final = 1 << 24
 _PATH: Final = re.compile(r"(?<![\w.:/~-])(?:[A-Za-z]:)?[/\\][\w.@ -]+[/\\][\w.@/\\-]+")
@@ -91,14 +92,14 @@ def listed(text: str) -> frozenset[str]:
         return frozenset()
 
 
-def check(files: Sequence[Upload], *, inside: Path, repository: str) -> None:
-    """See that every file may go up.
+def check(files: Sequence[Upload], *, inside: Path, repository: str, hardware: str | None = None) -> None:
+    """See that every file may go up; `hardware`, as a run wrote it down, may hold a name: so do some GPUs.
 
     Raises:
         InputError: a link, a file from outside of the folder, or one that tells of this machine or its user.
     """
     recipes = [each.path.read_text(encoding="utf-8", errors="replace") for each in files if each.name == RECIPE]
-    private = _Private.here(repository, "".join(recipes))
+    private = _Private.here(repository, "".join(recipes), hardware)
     root = inside.resolve()
     for each in files:
         if each.path.is_symlink() or not each.path.is_file():
@@ -140,17 +141,18 @@ class _Private:
     public: tuple[str, ...]  # what may stand there although it holds such a name
 
     @classmethod
-    def here(cls, repository: str, recipe: str) -> _Private:
-        """On this machine; public is where it goes to, and what the recipe's text names on the hub."""
+    def here(cls, repository: str, recipe: str, hardware: str | None = None) -> _Private:
+        """On this machine; public is where it goes to, the hardware, and what the recipe's text names on the hub."""
         places = (Path.home(), Path.cwd(), Path(sys.prefix), Path(__file__).parents[2], Path(tempfile.gettempdir()))
-        names = [socket.gethostname()]
+        names = _hosts()
         with suppress(OSError, KeyError):  # a user without a name
             names.append(getpass.getuser())
-        own = {name for name in names if len(name) > 2 and name.lower() not in _COMMON}
+        own = {name for name in names if len(name) >= SHORT_NAME and name.lower() not in _COMMON}
         folders = dict.fromkeys(str(each) for each in places if len(each.parts) > 1)
         named = [form for name in _ON_HUB.findall(recipe) for form in (name, name.replace("/", "-").lower())]
         owner = repository.partition("/")[0]
-        return cls(tuple(folders), tuple(sorted(own)), (*named, repository, owner))
+        public = (*named, repository, owner, *([hardware] if hardware else []))
+        return cls(tuple(folders), tuple(sorted(own, key=lambda name: (-len(name), name))), public)
 
     def in_file(self, path: Path) -> str | None:
         """What a file tells; None where that is nothing."""
@@ -162,7 +164,8 @@ class _Private:
         """A folder, a path that leads somewhere on this machine, or a name; None where there is none of them."""
         text = _HUB_PAGE.sub("", text)
         for public in self.public:
-            text = re.sub(rf"(?<![\w/.]){re.escape(public)}(?![\w])", "", text)
+            written = r"\s+".join(map(re.escape, public.split()))  # in a card's head lines are broken
+            text = re.sub(rf"(?<![\w/.]){written}(?![\w])", "", text, flags=re.IGNORECASE)
         for folder in self.folders:
             if found := re.search(rf"{_path(folder)}(?![\w.-])", text):
                 return found[0]
@@ -198,14 +201,28 @@ def _path(folder: str) -> str:
     return rf"{written}(?<![\w.~-]{written})" if len(Path(folder).parts) == 2 else written
 
 
+def _hosts() -> list[str]:
+    """The names of this machine: in full, and without its domain, but for the first number of an address."""
+    full = socket.gethostname()
+    alone = full.partition(".")[0]
+    return [full] if alone.isdigit() else [full, alone]
+
+
 @cache
 def _named(name: str) -> re.Pattern[str]:
     """Where a text tells a name; a user called dev or train is told by home folders and addresses only."""
-    word = re.escape(name)
+    word = _in_any_case(name)
     among_signs = rf"(?<![^\W\d_]){word}(?![^\W\d_])"  # ann_interviews and ann2 are Ann's, annex is not
     if re.search(among_signs, _own_texts(), re.IGNORECASE):
         return re.compile(rf"(?:(?:home|[Uu]sers)[/\\]|~){word}(?![\w-])|(?<![\w.-]){word}@|@{word}(?![\w.-])")
     return re.compile(among_signs)
+
+
+def _in_any_case(name: str) -> str:
+    """The expression for a name, however it is written."""
+    if len(name) > SHORT_NAME:
+        return f"(?i:{re.escape(name)})"
+    return f"(?:{'|'.join(map(re.escape, dict.fromkeys((name, name.lower(), name.capitalize()))))})"
 
 
 @cache

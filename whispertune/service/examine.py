@@ -8,23 +8,31 @@ found.evaluation.scores.wer, found.noise["my-run"][1].evaluation.scores.wer
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from whispertune.data.audio import AudioReader
+from whispertune.data.audio import SAMPLE_RATE_HZ, AudioReader
 from whispertune.data.segments import Segment, SourceData
 from whispertune.data.sources.rows import time_trouble
 from whispertune.decode.context import Context, choose_context, mark_of
 from whispertune.decode.engines import Engine, best_device, load_live, open_engine
 from whispertune.decode.transcribe import Options, Transcriber, open_transcriber
 from whispertune.drawing.page import check_target, write_page
-from whispertune.errors import InputError
+from whispertune.errors import DataError, InputError
 from whispertune.evaluation.analysis import Levels, analyse, length_limit
 from whispertune.evaluation.evaluate import Evaluation, Progress
 from whispertune.evaluation.examination import Base, Examination, peak_memory_mb
 from whispertune.evaluation.inputs import Kept, Source
-from whispertune.evaluation.noise import CLEAN, Conditioned, conditions_of, evaluate_conditions
+from whispertune.evaluation.noise import (
+    CLEAN,
+    Conditioned,
+    NoiseSource,
+    conditions_of,
+    evaluate_conditions,
+    noise_source,
+)
 from whispertune.evaluation.recordings import Long, evaluate_recordings
 from whispertune.evaluation.report import MAKER, page_of, worst_clips
 from whispertune.evaluation.silence import SilenceScores, evaluate_silence
@@ -78,23 +86,37 @@ def examine_model(
     how, wanted, tell = how or Decoding(), wanted or Wanted(), reporter or Reporter()
     _check(model, wanted)
     if report is not None:
-        check_target(report, MAKER, REPORT_FIX)
+        check_report(report)
     embedder = load_embedder(wanted.meaning) if wanted.meaning else None
     tagger = load_tagger(wanted.entities) if wanted.entities else None
     with AudioReader() as reader:
         work = _Work(data, how, wanted, reader, tell)
         found = work.long(model) if wanted.recordings else work.rows(model)
-        evaluation = found.evaluation
-        if embedder is not None:
-            languages = [text_language(each) for each in evaluation.segments]
-            found = replace(found, meaning=score_meaning(evaluation.utterances, embedder, languages))
-        if tagger is not None:
-            entities = score_entities(evaluation.utterances, tagger, evaluation.normalizers)
-            found = replace(found, entities=entities)
-        if report is not None:
-            clips = worst_clips(found, reader, work.watch("drawing samples"))
-            write_page(report, page_of(found, clips), REPORT_FIX)
+    evaluation = found.evaluation
+    if embedder is not None:
+        languages = [text_language(each) for each in evaluation.segments]
+        found = replace(found, meaning=score_meaning(evaluation.utterances, embedder, languages))
+    if tagger is not None:
+        found = replace(found, entities=score_entities(evaluation.utterances, tagger, evaluation.normalizers))
+    if report is not None:
+        write_report(found, report, tell)
     return found
+
+
+def check_report(path: Path) -> None:
+    """Raise InputError where no report can be written, or something else than a report would be replaced."""
+    check_target(path, MAKER, REPORT_FIX)
+
+
+def write_report(found: Examination, path: Path, tell: Reporter) -> None:
+    """All of it as a page, with the worst utterances to listen to.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    with AudioReader() as reader:
+        clips = worst_clips(found, reader, lambda done, total: tell.working("drawing samples", done, total))
+    write_page(path, page_of(found, clips), REPORT_FIX)
 
 
 def base_of(model: str, tell: Reporter) -> str | None:
@@ -140,6 +162,7 @@ class _Model:
     context: Context
     segments: tuple[Segment, ...]
     kept: Kept | None = None  # of the clips, where another model is given the same
+    noise: NoiseSource | None = None  # that is asked for; the same for another model
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +183,10 @@ class _Work:
         beside = self.wanted.base or (base_of(name, self.tell) if self.wanted.noise_db else None)
         engine, tally = self.open(name)
         read = self.read(engine.vocabulary, engine.generation, self.how.limit)
+        segments = tuple(read.segments)
+        self.check_base(beside, segments)
         context = choose_context(self.how.context, name, self.tell.say)
-        opened = _Model(name, engine, context, tuple(read.segments), Kept() if beside else None)
+        opened = _Model(name, engine, context, segments, Kept() if beside else None, self.noise(segments))
         levels = Levels()
         evaluation = self.evaluated(opened, levels, tally)
         evaluation = replace(evaluation, problems=(*read.problems, *evaluation.problems))
@@ -173,7 +198,7 @@ class _Work:
             evaluation,
             analyse(evaluation, levels=levels, limit=limit, terms=self.wanted.terms),
             memory,
-            tokens=tally.found.scores() if tally else None,
+            tokens=self.scored(name, tally.found.scores) if tally else None,
             noise={name: self.noisy(opened, evaluation)} if self.wanted.noise_db else {},
             silence=self.silence(opened) if self.wanted.silence else None,
         )
@@ -184,6 +209,7 @@ class _Work:
         vocabulary, generation = tokens_of(name)
         read = self.read(vocabulary, generation, None)
         segments = _first_recordings(tuple(read.segments), self.how.limit)
+        self.check_base(self.wanted.base, segments)
         found = self.transcribed(name, segments)
         memory = peak_memory_mb()
         evaluation = replace(found.evaluation, problems=(*read.problems, *found.evaluation.problems))
@@ -215,6 +241,19 @@ class _Work:
             limit_rows=limit,
             whole=self.wanted.recordings,
         )
+
+    def check_base(self, base: str | None, segments: tuple[Segment, ...]) -> None:
+        """Raise InputError where the other model has not the language or the task of a row; its turn comes late."""
+        if base is not None:
+            check_spoken(segments, tokens_of(base)[0], base)
+
+    def noise(self, segments: tuple[Segment, ...]) -> NoiseSource | None:
+        """What makes the noise that is asked for, tried once before anything is decoded."""
+        if not self.wanted.noise_db:
+            return None
+        found = noise_source(self.wanted.noise_from, segments, self.reader)
+        found(segments[0], SAMPLE_RATE_HZ)
+        return found
 
     def open(self, name: str) -> tuple[Engine, Tally | None]:
         """A model, and what tells how sure it is of texts where that is asked for."""
@@ -250,23 +289,35 @@ class _Work:
             batch=self.how.batch,
             beams=self.how.beams,
             normalizer=self.how.named(),
+            noise=model.noise,
             progress=lambda done, total: self.tell.evaluating(f"{model.name}, in noise", done, total),
         )
         return Conditioned(CLEAN, clean), *found
 
     def with_base(self, found: Examination, base: str, beside: _Model) -> Examination:
-        opened = replace(self.opened(base, beside.segments), kept=beside.kept)
+        opened = replace(self.opened(base, beside.segments), kept=beside.kept, noise=beside.noise)
         evaluation = self.evaluated(opened)
         noise = {base: self.noisy(opened, evaluation), **found.noise} if found.noise else {}
         return replace(found, base=Base(base, evaluation), noise=noise)
 
-    def tokens(self, name: str, evaluation: Evaluation, context: Context) -> TokenScores:
+    def scored(self, name: str, scores: Callable[[], TokenScores]) -> TokenScores | None:
+        """None where there is nothing to score, which is told: what was decoded is worth no less."""
+        try:
+            return scores()
+        except DataError as error:
+            self.tell.say(f"{name}: no teacher-forced figures: {error.what}")
+            return None
+
+    def tokens(self, name: str, evaluation: Evaluation, context: Context) -> TokenScores | None:
         """Of the captions of whole recordings, which were not decoded cue by cue; those that fit a window."""
         cues = [each for each in evaluation.segments if not time_trouble(each.start_s, each.end_s, math.inf)]
         live = load_live(find_model(name))
         live.model.to(best_device())
         watch = self.watch(f"teacher-forced, {name}")
-        return token_scores(live, cues, self.reader, context=context, batch=self.how.batch, progress=watch)
+        batch = self.how.batch
+        return self.scored(
+            name, lambda: token_scores(live, cues, self.reader, context=context, batch=batch, progress=watch)
+        )
 
     def silence(self, model: _Model) -> SilenceScores:
         return evaluate_silence(

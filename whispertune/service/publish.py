@@ -116,7 +116,7 @@ def publish_run(
     with writing(place):
         files = with_list(files_of(beside, folders), place)
         space_files = _space(place / "space", facts, repository) if demo else ()
-    check([*files, *space_files], inside=place, repository=repository)
+    check([*files, *space_files], inside=place, repository=repository, hardware=facts.machine)
     done = Publication(repository, public, files, exports, beside[0], licence, demo, space_files)
     return done if dry_run else _pushed(done, tell)
 
@@ -230,6 +230,6 @@ def _check_base(facts: RunFacts) -> None:
 def _space(out: Path, facts: RunFacts, repository: str) -> tuple[Upload, ...]:
     shutil.rmtree(out, ignore_errors=True)
     title = repository.partition("/")[2]
-    language = facts.languages[0] if len(facts.languages) == 1 else None
-    write_space(out, title=title, tuned=repository, base=facts.base_model.hub or "", language=language, task=facts.task)
+    base = facts.base_model.hub or ""
+    write_space(out, title=title, tuned=repository, base=base, language=facts.language, task=facts.task)
     return files_of((), {"": out})

@@ -9,7 +9,6 @@ A mixture is scored on the run's dev rows, never on test, which is left to say h
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,7 +28,7 @@ from whispertune.errors import DataError, InputError, ModelError, WhispertuneErr
 from whispertune.evaluation.mixtures import Mixtures
 from whispertune.evaluation.retention import RetentionSet
 from whispertune.evaluation.tradeoff import MAKER, TARGET, Point, TradeOff, page_of
-from whispertune.files import replace_text, writing
+from whispertune.files import json_text, replace_text, writing
 from whispertune.languages import code_of
 from whispertune.model.formats.contents import Contents
 from whispertune.model.load import RUN_MARK, ModelFolder, find_model, run_model
@@ -116,9 +115,9 @@ def soften(
             result = replace(result, model=folder / MODEL, contexts=contexts)
         elif (folder / MODEL).exists():
             tell.say(f"{folder / MODEL} is of an earlier time, and left as it is")
-    write_page(result.page, page_of(found, run.resolve().name))
     with writing(folder / FIGURES):
-        replace_text(folder / FIGURES, json.dumps(result.as_json(), indent=2, ensure_ascii=False) + "\n")
+        replace_text(folder / FIGURES, json_text(result.as_json(), indent=2) + "\n")
+    write_page(result.page, page_of(found, run.resolve().name))
     return result
 
 

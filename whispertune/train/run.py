@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import glob
 import json
-import math
 import os
 import platform
 import shlex
@@ -33,7 +32,7 @@ from typing import Any
 
 from whispertune.errors import InputError, Interrupted, TrainingError, WhispertuneError
 from whispertune.evaluation.evaluate import Evaluation, TeacherForced
-from whispertune.files import replace_text
+from whispertune.files import finite, json_text, replace_text
 from whispertune.model.load import RUN_MARK
 from whispertune.recipe import Recipe
 from whispertune.recipe_file import recipe_tree, save_recipe
@@ -69,6 +68,11 @@ class Run:
     def averages(self) -> Path:
         """Weights that are to be averaged at the end."""
         return self.folder / "averages"
+
+    @property
+    def evaluations(self) -> Path:
+        """Scores (.json) and utterances (.jsonl); where the .json stands, both do."""
+        return self.folder / "evaluations"
 
     @property
     def dropped(self) -> Path:
@@ -119,7 +123,7 @@ class Run:
 
     def _clear(self) -> None:
         """Remove what a start that came to nothing has left; what is there without one is somebody else's."""
-        left = (self.folder / "evaluations", self.averages, self.dropped, self.skipped)
+        left = (self.evaluations, self.averages, self.dropped, self.skipped)
         there = [path for path in left if path.exists()]
         if there and "data_sha256" not in self._read_mark():
             raise InputError(
@@ -163,14 +167,17 @@ class Run:
             fix = "resume with the recipe and data it began with, start anew with --out, or go on with --allow-changes"
             raise self._began_otherwise(told, fix)
         if told:
-            (self.folder / "evaluations" / "base.json").unlink(missing_ok=True)
+            self._forget("base")
         return (*map(str, changes), *data)
 
     def reopen(self) -> None:
         """Remove what a run that had ended says of its model: it goes on, and soon has another."""
-        ended = (f"evaluations/{name}" for name in ("tuned.json", "tuned_fit.json", "retention.json"))
-        for path in (self.result, *(self.folder / name for name in ended)):
-            path.unlink(missing_ok=True)
+        self.result.unlink(missing_ok=True)
+        (self.evaluations / "retention.json").unlink(missing_ok=True)
+        folder = self.evaluations / "retention"
+        of_sets = {path.stem for kind in ("json", "jsonl") for path in folder.glob(f"*.tuned.{kind}")}
+        for name in ("tuned", "tuned_fit", *(f"retention/{each}" for each in of_sets)):
+            self._forget(name)
 
     def note_changes(
         self,
@@ -215,7 +222,7 @@ class Run:
 
     def add_metrics(self, kind: str, values: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl, whole or not at all; numbers that are not finite become null."""
-        append_line(self.metrics, json.dumps({"kind": kind, **{key: _finite(value) for key, value in values.items()}}))
+        append_line(self.metrics, json.dumps(finite({"kind": kind, **values})))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl; one that was cut off in the writing is left out."""
@@ -250,7 +257,7 @@ class Run:
 
     def read_evaluation(self, name: str) -> Evaluation | None:
         """An evaluation that was saved whole, or None."""
-        path = self.folder / "evaluations" / f"{name}.json"
+        path = self.evaluations / f"{name}.json"
         if not path.exists():
             return None
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -272,15 +279,22 @@ class Run:
 
     def save_evaluation(self, name: str, evaluation: Evaluation) -> None:
         """Write evaluations/<name>.json and .jsonl."""
-        folder = self.folder / "evaluations"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_utterances(folder / f"{name}.jsonl", evaluation.utterances)
-        write_json(folder / f"{name}.json", evaluation.as_json())  # last: where it stands, both do
+        path = self.evaluations / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        write_utterances(path.with_suffix(".jsonl"), evaluation.utterances)
+        write_json(path, evaluation.as_json())
+
+    def _forget(self, name: str) -> None:
+        """Remove an evaluation, its texts last: without them its figures would not stand."""
+        path = self.evaluations / f"{name}.json"
+        for gone in (path, path.with_suffix(".jsonl")):
+            gone.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    replace_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """Write JSON so that a reader sees the old file or the new one, never half of it; what is not finite is null."""
+    replace_text(path, json_text(content, indent=2) + "\n")
 
 
 def append_line(path: Path, line: str) -> None:
@@ -310,11 +324,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return [row for row in found if isinstance(row, dict)]
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no nan."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def default_folder(recipe_path: Path, recipe: Recipe, today: date) -> Path:

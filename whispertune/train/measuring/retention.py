@@ -218,12 +218,12 @@ class RetentionSets:
         known, how = self.rows.ranks.on_main(
             lambda: (self.run.read_evaluation(f"{FOLDER}/{found.name}.base"), _read_how(self._how_path(found)))
         )
+        if known is None or how != self._how(found, engine_kind):  # which names all rows, also those without a text
+            return None
         rows = {segment.id: raw_text(segment.text) for segment in found.segments}
-        if known is None or how != self._how(found, engine_kind):
-            return None
-        if rows != {each.id: each.reference for each in known.utterances}:
-            return None
-        return known.utterances
+        decoded = {each.id: each.reference for each in known.utterances}
+        whole = len(decoded) == known.scores.rows and decoded.items() <= rows.items()
+        return known.utterances if whole else None
 
     def _how(self, found: RetentionSet, engine_kind: str) -> dict[str, Any]:
         """All that what a model writes for a set depends on, besides its weights: always on 30 s."""
