@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,21 @@ def test_torch_keeps_its_threads(tiny: ModelFolder, monkeypatch: pytest.MonkeyPa
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_text_without_a_duration_is_kept(tiny: ModelFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two timestamps that are equal, or behind the recording's end: transformers tells them so."""
+    transcribe = open_transcriber(str(tiny.path), Options(language="sv", engine="transformers"))
+    tokens = torch.tensor(tiny.vocabulary.encode("ja", "sv"))
+    times = ((0.0, 0.9), (0.9, 0.9), (1.5, 2.0))
+    segments = [{"start": start, "end": end, "tokens": tokens} for start, end in times]
+    monkeypatch.setattr(transcribe.live.model, "generate", lambda *_, **__: {"segments": [segments]})  # type: ignore[attr-defined]
+    cues = transcribe(np.zeros(16_000, np.float32), Path("a.wav"), None).cues
+    assert [(cue.start_s, cue.end_s, cue.text) for cue in cues] == [
+        (0, 0.9, "ja"),
+        (0.9, 0.92, "ja"),
+        (1.5, 1.52, "ja"),
+    ]
 
 
 @pytest.mark.parametrize(("spoken", "states"), [(158, 79), (159, 81), (160, 81), (162, 81)])

@@ -122,6 +122,22 @@ def test_suppressed_tokens_of_the_training_text_are_allowed(base: ModelFolder) -
     assert Generation(language="sv").speaking(None, None).language is None
 
 
+@pytest.mark.parametrize(("name", "text"), [("tiny_en", "♪ hello my baby ♪"), ("base", "hane ♂ och hona ♀")])
+def test_signs_whose_first_bytes_are_suppressed_are_allowed(
+    name: str, text: str, request: pytest.FixtureRequest
+) -> None:
+    """Whisper's lists have the first two bytes of ♪ and ♂ as a token."""
+    model: ModelFolder = request.getfixturevalue(name)
+    left = [
+        tuned_generation(model.generation, model.vocabulary, SegmentTable.of([said])).suppress
+        for said in (Segment(told, Path("a.wav"), 0.0, 1.0, told, "en") for told in (text, "hello my baby"))
+    ]
+    needed = set(model.vocabulary.encode(text, "en")) & set(model.generation.suppress)
+    assert needed
+    assert not needed & set(left[0])
+    assert left[1] == model.generation.suppress
+
+
 def test_a_script_that_begins_with_a_suppressed_token_may_begin(base: ModelFolder) -> None:
     """Byte 0xE0 is token 220, which may not come first by default: Telugu could never begin."""
     first = base.vocabulary.encode("\u0c28\u0c2e\u0c38\u0c4d\u0c24\u0c47", "te")[0]

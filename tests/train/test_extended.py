@@ -97,6 +97,7 @@ def test_values_of_another_metric_have_no_part_in_the_average_of_the_best(
     told = Notes()
     fine_tune(recipe_of(4, best=best, **how), run, resume=True, allow_changes=True, reporter=told)
     assert sum("average weights" in each for each in told.evaluations) == averages
+    assert any("no other evaluated weights" in line for line in told.said) == (not averages)
 
 
 def test_a_run_that_goes_on_has_not_ended(recipe_of: Any, tmp_path: Path) -> None:

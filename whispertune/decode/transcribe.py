@@ -36,7 +36,7 @@ from whispertune.model.formats.transformers import complete_tokenizer
 from whispertune.model.generation import Generation
 from whispertune.model.load import find_model, is_ctranslate2
 from whispertune.windows.features import SAMPLE_RATE_HZ
-from whispertune.windows.tokens import Vocabulary
+from whispertune.windows.tokens import TIMESTAMP_STEP_S, Vocabulary
 
 CUES = ("decoded", "sentence")
 
@@ -161,13 +161,19 @@ class _FasterWhisper:
 def _cues(segments: Iterable[Any], total_s: float, progress: Progress | None) -> Iterable[Cue]:
     for segment in segments:
         words = tuple(Word(word.start, word.end, word.word) for word in segment.words or ())
-        end_s = min(max(segment.end, segment.start + 0.02), max(total_s, segment.start + 0.02))
+        end_s = _end_s(segment.start, segment.end, total_s)
         if text := segment.text.strip():
             yield Cue(round(segment.start, 3), round(end_s, 3), text, words=words)
         if progress:
             progress(min(segment.end, total_s), total_s)
     if progress:
         progress(total_s, total_s)
+
+
+def _end_s(begin_s: float, end_s: float, total_s: float) -> float:
+    """A cue ends with its recording, but lasts a timestamp's step at least: no text is without a time."""
+    least_s = begin_s + TIMESTAMP_STEP_S
+    return min(max(end_s, least_s), max(total_s, least_s))
 
 
 class _Transformers:
@@ -210,9 +216,10 @@ class _Transformers:
             )
         cues = []
         for segment in found["segments"][0]:
-            begin, end = float(segment["start"]), min(float(segment["end"]), total_s)
-            if (text := self.live.vocabulary.decode(segment["tokens"].tolist()).strip()) and end > begin:
-                cues.append(Cue(round(begin, 3), round(end, 3), text))
+            begin_s = float(segment["start"])
+            end_s = _end_s(begin_s, float(segment["end"]), total_s)
+            if text := self.live.vocabulary.decode(segment["tokens"].tolist()).strip():
+                cues.append(Cue(round(begin_s, 3), round(end_s, 3), text))
         if progress:
             progress(total_s, total_s)
         return Transcript(recording, language, tuple(cues), total_s, time.perf_counter() - start)

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from codecs import getincrementaldecoder
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import product
@@ -123,7 +125,8 @@ def _written(vocabulary: Vocabulary, settings: Generation, segments: SegmentTabl
     """
     import pyarrow.compute as pc
 
-    signs = "".join({sign for token in settings.suppress for sign in vocabulary.decode([token]).strip()})
+    text_tokens = (token for token in settings.suppress if token < vocabulary.end)
+    signs = "".join(sorted({_signs(vocabulary.bytes_of(token)) for token in text_tokens}))
     tokens: set[int] = set()
     first: set[int] = set()
     for spoken, task in product(segments.distinct("languages"), segments.distinct("tasks")):
@@ -131,12 +134,28 @@ def _written(vocabulary: Vocabulary, settings: Generation, segments: SegmentTabl
         texts = segments.texts.filter(pc.and_(pc.equal(segments.languages, spoken), pc.equal(segments.tasks, task)))
         begins = pc.list_element(pc.utf8_split_whitespace(pc.utf8_slice_codeunits(texts, 0, FIRST_WORD)), 0)
         first.update(vocabulary.encode(begin, language)[0] for begin in begins.unique().to_pylist())
-        suspects = texts.filter(pc.match_substring_regex(texts, f"[{re.escape(signs)}]")) if signs else texts[:0]
+        suspects = texts.filter(pc.match_substring_regex(texts, f"[{signs}]")) if signs else texts[:0]
         for text in suspects.unique().to_pylist():
             if tokens.issuperset(settings.suppress):
                 break
             tokens.update(vocabulary.encode(text, language))
     return tokens, first
+
+
+def _signs(token: bytes) -> str:
+    """What a token writes, for a regular expression's [...]: of a character's first bytes all that begin with them."""
+    decoder = getincrementaldecoder("utf-8")("ignore")
+    whole, (begun, _) = decoder.decode(token), decoder.getstate()
+    signs = "".join(re.escape(sign) for sign in sorted(set(whole.strip())))
+    if not begun:
+        return signs
+    length = 2 + (begun[0] >= 0xE0) + (begun[0] >= 0xF0)
+    value = begun[0] & 0x7F >> length
+    for byte in begun[1:]:
+        value = value << 6 | byte & 0x3F
+    open_bits = 6 * (length - len(begun))
+    first, last = value << open_bits, (value + 1 << open_bits) - 1
+    return f"{signs}{chr(first)}-{chr(min(last, 0xD7FF if first < 0xD800 else sys.maxunicode))}"
 
 
 def generation_values(settings: Generation, vocabulary: Vocabulary) -> dict[str, Any]:

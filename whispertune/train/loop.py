@@ -162,6 +162,8 @@ def fine_tune(
                         if ranks.on_main(partial(average.due, last=ended)):
                             with average.applied(wrapped.inner):
                                 measured(partial(dev.evaluate, whisper_of(wrapped), extent, progress, "average"))
+                        elif ended:
+                            tell.say("train.average: no other evaluated weights to average with those of the end")
                     ranks.on_main(partial(journal.evaluation, progress.step, evaluation))
                 except BaseException:  # stopped in the middle: it is all made again
                     progress = replace(before, seconds_evaluating=progress.seconds_evaluating)

@@ -29,6 +29,14 @@ TASKS = ("transcribe", "translate")
 _UNSPACED: Final = re.compile(f"[{UNSPACED_SCRIPTS}]")
 
 
+def _alphabet() -> dict[str, int]:
+    """The characters that stand for bytes in tokenizer.json: a printable one for itself, others from 256 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+BYTES = _alphabet()
 FIRST_MERGE = ["Ġ", "t"]  # " t": the space stands for itself as Ġ
 
 
@@ -77,6 +85,10 @@ class Vocabulary:
         if name not in self.specials:
             raise ModelError(f"the tokenizer has no token {name}", fix="use the tokenizer.json of the model")
         return self.specials[name]
+
+    def bytes_of(self, token: int) -> bytes:
+        """What a text token writes; it may be the first bytes of a character, or the last ones."""
+        return bytes(BYTES[sign] for sign in self.tokenizer.id_to_token(token))
 
     @cached_property
     def end(self) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 from whispertune.languages import LANGUAGE_NAMES
 from whispertune.model.formats.known_tokenizers import ENGLISH, MULTILINGUAL, MULTILINGUAL_V3
 from whispertune.model.formats.transformers import complete_tokenizer
+from whispertune.windows.tokens import BYTES
 
 LEFT_OUT = "suppress_regex.txt"  # beside a model's file
 LONGEST_TOKEN_BYTES = 128  # that of Whisper's vocabularies: 64 of one sign
@@ -27,14 +28,6 @@ END, START, NO_TIMES = "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps
 AFTER_LANGUAGES = ("<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>", "<|nocaptions|>", NO_TIMES)
 
 
-def _alphabet() -> dict[str, int]:
-    """The characters that stand for bytes in tokenizer.json: a printable one for itself, others from 256 on."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + n): byte for n, byte in enumerate(others)}
-
-
-BYTES = _alphabet()
 SIGNS = {byte: sign for sign, byte in BYTES.items()}
 
 
