@@ -26,6 +26,7 @@ def encode_with_libav(path: Path, samples: NDArray[np.float32], rate_hz: int, co
 
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate_hz, layout="mono")
+        stream.bit_rate = 64_000  # WMA has no default
         stream.codec_context.open()
         size = stream.codec_context.frame_size
         kind = "fltp" if stream.format.name == "fltp" else "flt"

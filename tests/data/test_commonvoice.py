@@ -119,6 +119,21 @@ def test_votes_count_where_nobody_has_decided(release: Path) -> None:
     assert problem.detail == "1 for and 1 against"
 
 
+def test_only_a_sentence_that_is_plainly_quoted_loses_its_quotes(release: Path) -> None:
+    sentences = {
+        '"""Good-bye,"" said the boy."': '"Good-bye," said the boy.',
+        '"Just quoted."': '"Just quoted."',
+        'The ""big"" one.': 'The ""big"" one.',
+        '"Yes," he said, "no."': '"Yes," he said, "no."',
+        '""Twice.""': '""Twice.""',
+        '"': '"',
+        UNMATCHED: UNMATCHED,
+    }
+    write(release / "train.tsv", COLUMNS, *(clip(number, text) for number, text in enumerate(sentences)))
+    (raw,) = parse_commonvoice(SourceSpec(str(release)))
+    assert list(raw.text) == list(sentences.values())
+
+
 def test_rows_that_cannot_be_used_are_named(release: Path, reader: AudioReader) -> None:
     bad = ("s1\tshort", clip(9, "Borta."), clip(1, " "), clip(2, "Två."), row(COLUMNS, path="../x.mp3", sentence="Ut."))
     write(release / "train.tsv", COLUMNS, *bad)

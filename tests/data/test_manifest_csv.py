@@ -128,6 +128,43 @@ def test_texts_over_several_lines_are_one_row(tmp_path: Path) -> None:
     assert problems == []
 
 
+@pytest.mark.parametrize(
+    ("header", "lines", "text"),
+    [
+        ("file,text", ('a.wav,"Hello,', 'I said, yes"', "b.wav,ok then"), "Hello,\nI said, yes"),
+        ("file,text", ('a.wav,"Hello', "I said, yes", '"', "b.wav,ok then"), "Hello\nI said, yes\n"),
+        ("note,file,text", ('"x, y",a.wav,"One,', 'two, three, four"', "z,b.wav,ok then"), "One,\ntwo, three, four"),
+        ("text,file", ('"Hello,', 'I said yes",a.wav', "ok then,b.wav"), "Hello,\nI said yes"),
+    ],
+)
+def test_the_text_of_the_first_row_may_have_several_lines(
+    tmp_path: Path, header: str, lines: tuple[str, ...], text: str
+) -> None:
+    rows, problems = rows_and_lines(tmp_path / "m.csv", header, *lines)
+    assert rows == [(2, "a.wav", text), (len(lines) + 1, "b.wav", "ok then")]
+    assert problems == []
+
+
+def test_a_space_behind_a_comma_is_no_part_of_a_cell(tmp_path: Path, reader: AudioReader) -> None:
+    for name in "abc":
+        tone(tmp_path / f"{name}.wav", 1.0)
+    rows = ('"a.wav", "Hello, there", "en"', "b.wav, Good day, sv", 'c.wav,  "One,', 'two", "en"')
+    data = read(written(tmp_path / "metadata.csv", "file_name, text, language", *rows), reader)
+    assert [(one.text, one.language) for one in data.segments] == [
+        ("Hello, there", "en"),
+        ("Good day", "sv"),
+        ("One, two", "en"),
+    ]
+    assert data.problems == ()
+    lines = ('0.wav, "oops', '1.wav, "said, yes"', "2.wav, x")
+    assert rows_and_lines(tmp_path / "m.csv", "file, text", *lines, names=("file", "text")) == (
+        [(3, "1.wav", "said, yes"), (4, "2.wav", "x")],
+        [2],
+    )
+    tabs = read(written(tmp_path / "m.tsv", "file_name\ttext", 'a.wav\t "Hi" '), reader)
+    assert [one.text for one in tabs.segments] == ['"Hi"']
+
+
 def test_every_line_of_a_bad_record_counts(tmp_path: Path) -> None:
     lines = ("a.wav,one", 'b.wav,"two', 'and "more" words', 'b.wav", c, d, e', "c.wav,three", 'd.wav,"four')
     rows, problems = rows_and_lines(tmp_path / "m.csv", "file,text", *lines)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from whispertune.data.caption_formats.cues import Captions, Cue, Line, clean_text, numbered_lines
+from whispertune.data.caption_formats.rolling import said_once
 from whispertune.data.segments import Problem
 from whispertune.errors import DataError
 
@@ -24,6 +26,11 @@ _MARKED_TIME = re.compile(rf"\S{{0,3}}{_TIME_START.pattern}")
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
 _VTT_TAG = re.compile(r"</?(?:[a-zA-Z][^<>]*|[0-9][0-9:.]*)?>")
 _VTT_VOICE = re.compile(r"<v(?:\.[^\s<>]*)?[ \t]([^<>]+)>")
+_VTT_VOICE_START = re.compile(r"<v(?:[.\s][^<>]*)?>")
+# How a word over them is read, not said: up to its end, or where that is not written, the next one or the ruby's end.
+_VTT_READING = re.compile(
+    r"<(rt|rp)(?:[.\s][^<>]*)?>[^<]*(?:<(?!/?(?:rt|rp|ruby)\b)[^<]*)*(?:</\1[ \t]*>|(?=<r[tp]\b|</r(?:uby|[tp])\b))"
+)
 _SRT_TAG = re.compile(r"</?(?:[bius]\s*|font(?:\s[^<>]*)?)>|\{\\[^{}]*\}", re.IGNORECASE)
 
 
@@ -41,9 +48,15 @@ def read_vtt(text: str, path: Path) -> Captions:
         if re.match(r"NOTE(?:[ \t]|$)|(?:STYLE|REGION)[ \t]*$", block[0][1]):
             continue
         for part in _parts(block, arrows_in_text=False):
-            found = _cue(part, path, _vtt_text)
+            found = _cue(part, path)
             (cues if isinstance(found, Cue) else problems).append(found)  # type: ignore[arg-type]
-    return Captions(tuple(cues), tuple(problems))
+    cues = said_once(cues, lambda raw: _vtt_text(raw)[0])
+    return Captions(tuple(_with_plain_text(cue) for cue in cues), tuple(problems))
+
+
+def _with_plain_text(cue: Cue) -> Cue:
+    text, speaker = _vtt_text(cue.text)
+    return replace(cue, text=text, speaker=speaker)
 
 
 def read_srt(text: str, path: Path) -> Captions:
@@ -54,8 +67,8 @@ def read_srt(text: str, path: Path) -> Captions:
                 parts[-1] += part  # an empty line within the text, as players read it
             else:
                 parts.append(part)
-    found = [_cue(part, path, lambda text: (_srt_text(text), None)) for part in parts]
-    cues = tuple(item for item in found if isinstance(item, Cue))
+    found = [_cue(part, path) for part in parts]
+    cues = tuple(replace(item, text=_srt_text(item.text)) for item in found if isinstance(item, Cue))
     return Captions(cues, tuple(item for item in found if isinstance(item, Problem)))
 
 
@@ -106,7 +119,8 @@ def _is_timelike(line: str) -> bool:
     return len(words[1]) <= 3 and _TIME_START.match(words[2]) is not None
 
 
-def _cue(part: list[Line], path: Path, parse: Callable[[str], tuple[str, str | None]]) -> Cue | Problem:
+def _cue(part: list[Line], path: Path) -> Cue | Problem:
+    """The cue with its text as it is written, markup and lines and all."""
     timing = _timing_index(part)
     if timing is None:
         return Problem(f"{path}:{part[0][0]}", "text without a time", clean_text(part[0][1])[:80])
@@ -114,8 +128,8 @@ def _cue(part: list[Line], path: Path, parse: Callable[[str], tuple[str, str | N
     match = _TIMING.fullmatch(line)
     if match is None:
         return Problem(f"{path}:{number}", "malformed time", clean_text(line)[:80])
-    text, speaker = parse("\n".join(line for _, line in part[timing + 1 :]))
-    return Cue(_seconds(match.groups()[:4]), _seconds(match.groups()[4:]), text, number, speaker=speaker)
+    text = "\n".join(line for _, line in part[timing + 1 :])
+    return Cue(_seconds(match.groups()[:4]), _seconds(match.groups()[4:]), text, number)
 
 
 def _seconds(parts: Sequence[str | None]) -> float:
@@ -126,7 +140,8 @@ def _seconds(parts: Sequence[str | None]) -> float:
 def _vtt_text(raw: str) -> tuple[str, str | None]:
     voices = {clean_text(_unescape(name)) for name in _VTT_VOICE.findall(raw)}
     speaker = voices.pop() if len(voices) == 1 else None
-    return clean_text(_unescape(_VTT_TAG.sub("", raw))), speaker or None
+    spoken = _VTT_VOICE_START.sub(" ", _VTT_READING.sub("", raw))  # two voices are two words
+    return clean_text(_unescape(_VTT_TAG.sub("", spoken))), speaker or None
 
 
 def _srt_text(raw: str) -> str:

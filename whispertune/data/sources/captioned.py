@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from mimetypes import guess_type
 from pathlib import Path
 
 from whispertune.data.audio import AudioReader
@@ -38,7 +39,11 @@ from whispertune.data.sources.rows import (
 from whispertune.errors import AudioError, DataError
 from whispertune.languages import code_of
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".webm", ".mp4")
+_USUAL_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".webm", ".mp4")
+# Taken where none of the usual kind and of the same name is there: a film often lies beside the sound made from it.
+# Raw .aac and .amr are not: their length is guessed, and cues would be past the end of it.
+_OTHER_AUDIO_SUFFIXES = (".aiff", ".aif", ".oga", ".mka", ".mkv", ".m4b", ".mov", ".wma", ".caf", ".avi")
+AUDIO_SUFFIXES = _USUAL_SUFFIXES + _OTHER_AUDIO_SUFFIXES
 CAPTION_SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".ttml", ".dfxp")  # the first that is there is read
 _LANGUAGE_SUFFIX = re.compile(r"(.+)\.([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{2,8})*")  # talk.sv, talk.zh-Hans
 _OTHER_SUFFIXES = f"{', '.join(CAPTION_SUFFIXES[1:-1])} or {CAPTION_SUFFIXES[-1]}"
@@ -133,7 +138,7 @@ def _is(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 def _pairs_of_folder(files: list[Path], language: str | None) -> list[_Pair | Problem]:
     unfit = {path: problem for path in files if (problem := _unfit(path))}
-    recordings = [path for path in files if _is(path, AUDIO_SUFFIXES) and path not in unfit]
+    recordings = _recordings([path for path in files if path not in unfit])
     captions = sorted(path for path in files if _is(path, CAPTION_SUFFIXES) and path not in unfit)
     groups = _groups(captions, {_composed(path.stem) for path in recordings})
     found: list[_Pair | Problem] = [*unfit.values()]
@@ -142,9 +147,40 @@ def _pairs_of_folder(files: list[Path], language: str | None) -> list[_Pair | Pr
         candidates = _candidates(recording.stem, groups, taken)
         found.append(_pair(recording, candidates, language))
         taken |= set(candidates)
-    lone = (path for path in captions if path not in taken)
-    found += [Problem(str(path), _HALVES[1], f"no recording {path.stem} lies beside") for path in lone]
+    others = _others(files)
+    found += [_lone(path, others) for path in captions if path not in taken]
     return found
+
+
+def _recordings(files: Sequence[Path]) -> list[Path]:
+    usual = {_composed(path.stem) for path in files if _is(path, _USUAL_SUFFIXES)}
+    return [
+        path
+        for path in files
+        if _is(path, _USUAL_SUFFIXES) or (_is(path, _OTHER_AUDIO_SUFFIXES) and _composed(path.stem) not in usual)
+    ]
+
+
+def _others(files: Sequence[Path]) -> dict[str, Path]:
+    """Files that may be recordings, but of no kind that is looked for, by stem in NFC."""
+    known = AUDIO_SUFFIXES + CAPTION_SUFFIXES
+    others = (path for path in files if not _is(path, known) and not path.name.startswith("."))
+    return {_composed(path.stem): path for path in others if _may_be_audio(path)}
+
+
+def _may_be_audio(path: Path) -> bool:
+    kind, _ = guess_type(path.name)
+    return kind is None or kind.startswith(("audio/", "video/"))
+
+
+def _lone(captions: Path, others: dict[str, Path]) -> Problem:
+    detail = f"no recording {captions.stem} lies beside"
+    stem = _composed(captions.stem)
+    match = _LANGUAGE_SUFFIX.fullmatch(stem)
+    other = others.get(stem) or (others.get(match[1]) if match else None)
+    if other:
+        detail += f" of a kind that is looked for; if {_printable(Path(other.name))} is it, convert it, e.g. to .flac"
+    return Problem(str(captions), _HALVES[1], detail)
 
 
 def _unfit(path: Path) -> Problem | None:

@@ -8,7 +8,7 @@ Scripted Speech: train, dev, test, validated, other, invalidated.tsv and clips/*
 Spontaneous Speech: ss-corpus-LOCALE.tsv with a column `split` (train, dev, test, unassigned) and audios/*.mp3.
 A folder above is as good where only one release lies below it.
 
-- Nothing in these files is quoted: quote characters are part of the text.
+- Quote characters are part of the text, but for a cell such as "He said ""yes""." that is plainly quoted.
 - Speakers are `client_id`. The language is the one in the recipe, else that of the locale.
 - `validated` holds the clips of train, dev and test as well, and many of the sentences and speakers of test:
   whoever trains on `train+validated` and evaluates on `test` is told so by the leak check.
@@ -216,7 +216,7 @@ def _split_rows(release: _Release, split: str, spec: SourceSpec, seen: set[str])
             continue
         rows.lines.append(line)
         rows.clips.append(clip)
-        rows.texts.append(_unquoted(row[text_column]) if form.is_spontaneous else row[text_column])
+        rows.texts.append(_unquoted(row[text_column]))
         rows.speakers.append(sys.intern(row.get("client_id", "")))
         rows.locales.append(sys.intern(row.get("locale", "")))
         rows.milliseconds.append(row.get("duration_ms", ""))

@@ -7,7 +7,8 @@
 goes through Arrow; what is around a line that Arrow does not take is read line by line, and bad lines are named.
 
 In a TSV quotes are text, as in Common Voice, but for a cell such as "He said ""yes""." that is plainly quoted; where
-the names in its first line stand in quotes, it is read as a CSV is.
+the names in its first line stand in quotes, it is read as a CSV is. In a CSV, a space behind a comma is no part of
+a cell.
 """
 
 from __future__ import annotations
@@ -267,16 +268,33 @@ class _CsvLines:
 
     def _is_row(self, line: str) -> bool:
         """Whether a line within quotes looks like a row: as many cells, and a file of the same kind in its place."""
-        cells = next(csv.reader([line], delimiter=self._delimiter), [])
-        if len(cells) != self.width or self.good is None or self.audio is None:
+        cells = _cells_of(line, self._delimiter)
+        if len(cells) != self.width or self.audio is None:
             return len(cells) == self.width
-        suffix, usual = (os.path.splitext(row[self.audio].strip())[1].lower() for row in (cells, self.good))
-        return suffix == usual
+        usual = self.good or self._first_cells()
+        return len(usual) > self.audio and _suffix(cells[self.audio]) == _suffix(usual[self.audio])
+
+    def _first_cells(self) -> list[str]:
+        """The cells in the first line of this record, where the quote that is open at its end is a character."""
+        *closed, last = _cells_of(self._record[0], self._delimiter) or [""]
+        return [*closed, *last.split(self._delimiter)]
+
+
+def _cells_of(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter, skipinitialspace=delimiter == ","), [])
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name.strip())[1].lower()
 
 
 def _csv_rows(lines: _CsvLines, delimiter: str, *, quoted: bool) -> Iterator[tuple[int, list[str] | Trouble]]:
     reader = csv.reader(
-        lines, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=True
+        lines,
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        skipinitialspace=delimiter == ",",
+        strict=True,
     )
     while True:
         line = lines.number
