@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.data.conftest import encode_with_libav, sweep
 from whispertune.data.audio import SAMPLE_RATE_HZ, AudioInfo, AudioReader
 from whispertune.errors import AudioError
 
@@ -30,6 +31,14 @@ NAMES = (
     "a.webm",
 )
 LENGTH_S = 20.0
+
+
+def test_raw_packets_are_as_long_as_they_are(tmp_path: Path, reader: AudioReader) -> None:
+    """libav takes the bit rate of the first packets for all, and half a minute of silence has next to none."""
+    samples = np.concatenate([np.zeros(30 * 44_100, np.float32), sweep(LENGTH_S, 44_100)])
+    path = encode_with_libav(tmp_path / "a.aac", samples, 44_100, "aac")
+    assert reader.probe(path).duration_s == pytest.approx(30 + LENGTH_S, abs=0.1)
+    assert abs(reader.read(path, 10.0, 29.0)).max() < 0.01 < abs(reader.read(path, 31.0, 32.0)).max()
 
 
 def expected(duration_s: float = LENGTH_S) -> np.ndarray:

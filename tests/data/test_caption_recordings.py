@@ -29,6 +29,8 @@ SAME_AS = {".m4b": ".m4a", ".mka": ".mkv"}  # but for the suffix
 
 def encoded(path: Path) -> Path:
     """Four seconds, as files with this suffix hold them."""
+    if path.suffix == ".amr":
+        return encode_with_libav(path, sweep(LENGTH_S, 8_000), 8_000, "libopencore_amrnb")
     samples = sweep(LENGTH_S, 44_100)
     if kind := SOUNDFILE.get(path.suffix):
         return encode_with_soundfile(path, samples, 44_100, **kind)
@@ -42,7 +44,7 @@ def troubles(data: SourceData) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "suffix", [".aiff", ".aif", ".oga", ".mka", ".mkv", ".m4b", ".mov", ".wma", ".caf", ".avi", ".AIFF"]
+    "suffix", [".aiff", ".aif", ".oga", ".mka", ".mkv", ".m4b", ".mov", ".wma", ".caf", ".avi", ".aac", ".amr", ".AIFF"]
 )
 def test_recordings_of_other_kinds_are_found_and_decode(tmp_path: Path, reader: AudioReader, suffix: str) -> None:
     recording = encoded(tmp_path / f"talk{suffix.lower()}").rename(tmp_path / f"talk{suffix}")
@@ -78,13 +80,13 @@ def test_a_file_of_a_kind_that_is_not_looked_for_is_named(tmp_path: Path, reader
     (tmp_path / "a.vtt").write_text(VTT)
     (tmp_path / captions).write_text(VTT)
     stem = captions.removesuffix(".vtt")
-    for name in ("b.txt", "b.jpg", "b.json", ".b.amr"):
+    for name in ("b.txt", "b.jpg", "b.json", ".b.ac3"):
         (tmp_path / name).write_bytes(b"")
     (alone,) = read_captioned(SourceSpec(str(tmp_path), language="sv"), reader).problems
     assert alone.detail == f"no recording {stem} lies beside"
-    (tmp_path / "b.amr").write_bytes(b"#!AMR\n")
+    (tmp_path / "b.ac3").write_bytes(b"\x0b\x77")
     (named,) = read_captioned(SourceSpec(str(tmp_path), language="sv"), reader).problems
     assert (named.where, named.kind) == (str(tmp_path / captions), "captions without a recording")
     assert named.detail == (
-        f"no recording {stem} lies beside of a kind that is looked for; if b.amr is it, convert it, e.g. to .flac"
+        f"no recording {stem} lies beside of a kind that is looked for; if b.ac3 is it, convert it, e.g. to .flac"
     )

@@ -19,6 +19,7 @@ AV_OPTIONS = {
     "format_whitelist": "aac,aiff,amr,asf,au,avi,caf,flac,flv,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpeg,"
     "mpegts,ogg,w64,wav",
 }
+GUESSED = ("aac", "amr")  # raw packets, whose length libav tells by the bit rate of the first ones
 # Matroska keeps times in milliseconds. Frames of a codec start on a wider grid, which tells the sample.
 AV_GRID_FRAMES = {"opus": 120, "libopus": 120, "vorbis": 64, "aac": 1024, "mp3": 576, "mp3float": 576}
 
@@ -75,14 +76,21 @@ class AvRecording:
 
     def _duration_s(self) -> float:
         base, stream = self._stream.time_base, self._stream
-        if stream.duration:
+        if self._container.format.name in GUESSED:
+            end_s = self._last_packet_s()
+        elif stream.duration:
             end_s = ((stream.start_time or 0) + stream.duration) * base
         elif self._container.duration:
             end_s = Fraction(self._container.duration, 1_000_000) + self._origin
-        else:  # recorded by a browser: no length is written, the last packet tells it
-            packets = (packet for packet in self._container.demux(stream) if packet.pts is not None)
-            end_s = max((packet.pts + (packet.duration or 0) for packet in packets), default=0) * base
+        else:  # recorded by a browser
+            end_s = self._last_packet_s()
         return float(end_s - self._origin)
+
+    def _last_packet_s(self) -> Fraction:
+        """The end of the last packet, for what no length is written in."""
+        packets = (packet for packet in self._container.demux(self._stream) if packet.pts is not None)
+        end: int = max((packet.pts + (packet.duration or 0) for packet in packets), default=0)
+        return end * Fraction(self._stream.time_base)
 
     def _placed_from(self, start: int) -> Iterator[tuple[int, Mono, bool]]:
         """Decoded blocks with their positions, from at or before `start`."""

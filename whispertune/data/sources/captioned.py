@@ -41,8 +41,9 @@ from whispertune.languages import code_of
 
 _USUAL_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".webm", ".mp4")
 # Taken where none of the usual kind and of the same name is there: a film often lies beside the sound made from it.
-# Raw .aac and .amr are not: their length is guessed, and cues would be past the end of it.
-_OTHER_AUDIO_SUFFIXES = (".aiff", ".aif", ".oga", ".mka", ".mkv", ".m4b", ".mov", ".wma", ".caf", ".avi")
+_OTHER_AUDIO_SUFFIXES = (
+    *(".aiff", ".aif", ".oga", ".mka", ".mkv", ".m4b", ".mov", ".wma", ".caf", ".avi", ".aac", ".amr"),
+)
 AUDIO_SUFFIXES = _USUAL_SUFFIXES + _OTHER_AUDIO_SUFFIXES
 CAPTION_SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".ttml", ".dfxp")  # the first that is there is read
 _LANGUAGE_SUFFIX = re.compile(r"(.+)\.([A-Za-z]{2,3})(?:[-_][A-Za-z0-9]{2,8})*")  # talk.sv, talk.zh-Hans
