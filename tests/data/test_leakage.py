@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whispertune.data.leakage import check_apart, text_keys
-from whispertune.data.segments import Embedded, Held, Segment, name_of
+from whispertune.data.segments import Embedded, Held, Joined, Part, Segment, name_of
 from whispertune.data.table import Files, SegmentTable, strings
 from whispertune.errors import DataError
 
@@ -89,6 +89,53 @@ def test_one_recording_by_several_paths(tmp_path: Path) -> None:
     assert shared(train, dev) == dict.fromkeys(("linked", "copy", "link"), "speech")
 
 
+@pytest.mark.parametrize("listened", [False, True])
+def test_a_copy_that_is_cut_otherwise(listened: bool, tmp_path: Path) -> None:
+    """Hashes of what was heard tell only rows that begin and end at the same samples."""
+    soundfile.write(tmp_path / "episode 1.wav", np.random.default_rng(0).normal(0, 0.1, 160_000), 16_000)
+    shutil.copy(tmp_path / "episode 1.wav", tmp_path / "ep1.wav")
+    train = [row("t", start_s=0.0, end_s=4.0, recording=tmp_path / "episode 1.wav")]
+    dev = [row("d", start_s=0.3, end_s=6.5, recording=tmp_path / "ep1.wav")]
+    splits = {"train": SegmentTable.of(train), "dev": SegmentTable.of(dev)}
+    hashes = {"train": np.array([b"11"]), "dev": np.array([b"22"])} if listened else None
+    with pytest.raises(DataError, match="the same speech is in train and in dev"):
+        check_apart(splits, "error", hashes)
+
+
+@pytest.mark.parametrize("listened", [False, True])
+def test_too_many_rows_to_open_their_files(listened: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whispertune.data.leakage.MOST_FILES", 1)
+    splits = {"train": SegmentTable.of([row("a")]), "dev": SegmentTable.of([row("b")])}
+    hashes = {"train": np.array([b"11"]), "dev": np.array([b"22"])} if listened else None
+    notes = check_apart(splits, "error", hashes).notes
+    assert [note.partition(":")[0] for note in notes] == (
+        [] if listened else ["whether train and dev hold copies of the same audio was not looked at"]
+    )
+
+
+class _Counted(str):
+    """A name that counts how often it is hashed."""
+
+    hashed = 0
+
+    def __hash__(self) -> int:
+        type(self).hashed += 1
+        return super().__hash__()
+
+
+def test_a_long_chain_is_looked_up_once() -> None:
+    """Not once a row: each time all its parts are hashed."""
+    parts = tuple(Part(Embedded(Path("x.parquet"), n, "audio", f"{n}.flac"), float(n), n + 1.0) for n in range(50))
+    chains = [Joined(_Counted("talk.wav"), parts), Joined(_Counted("talk.wav"), parts)]
+    train, dev = (
+        [row(f"{name}{n}", start_s=n, end_s=n + 1.0, recording=chain) for n in range(50)]
+        for name, chain in zip(("t", "d"), chains, strict=True)
+    )
+    _Counted.hashed = 0
+    assert len(shared(train, dev)) == 50
+    assert _Counted.hashed < 25
+
+
 def test_recordings_inside_of_other_files() -> None:
     kept, other = (Embedded(Path("a.parquet"), number, "audio", f"{number}.flac") for number in (1, 2))
     train = [row("a", recording=kept), row("b", recording=Held("x", b"1"))]
@@ -106,6 +153,11 @@ def test_recordings_inside_of_other_files() -> None:
         ("今天天气真的很好", "今天天气真的很好。", "zh", True),
         ("谢谢大家", "谢谢大家", "zh", False),
         ("कि यह तो बहुत अच्छा है", "का यह ता बहुत अच्छा है", "hi", False),  # vowels are marks
+        ("Die Straße nach München", "DIE STRASSE NACH MÜNCHEN", "de", True),
+        ("Οδυσσεύς, μακρυά από εδώ", "ΟΔΥΣΣΕΎΣ, ΜΑΚΡΥΆ ΑΠΌ ΕΔΏ", "el", True),
+        ("Ich hätte ﬁnden können", "Ich hätte finden können", "de", True),
+        ("１２３４５６７８９０ ＡＢＣＤＥ", "1234567890 abcde", "en", True),
+        ("I wouldn´t know about it", "I wouldn't know about it™", "en", True),  # signs stay none
         ("!!!", "???", "en", False),
     ],
 )
@@ -125,6 +177,7 @@ def test_the_same_audio_by_its_hash() -> None:
     train, dev = SegmentTable.of([row("a"), row("b"), row("c")]), SegmentTable.of([row("d"), row("e")])
     hashes = {"train": np.array([b"11", b"22", b""]), "dev": np.array([b"", b"22"])}
     apart = check_apart({"train": train, "dev": dev}, "drop", hashes)
+    assert apart.notes == ()
     assert [(one.where, one.detail) for one in apart.problems["train"]] == [
         ("rows.csv:b", "the same audio as rows.csv:e of dev; clean.leakage is drop")
     ]

@@ -191,28 +191,6 @@ def test_bad_rows_that_only_all_shards_tell_are_named_too(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize(("policy", "rows"), [("error", None), ("drop", 7), ("allow", 8)])
-def test_audio_of_dev_in_train(policy: str, rows: int | None, tmp_path: Path) -> None:
-    """Another file of the same samples, with another text: only the audio tells."""
-    clips(tmp_path / "train", 8, 1.5, seed=60)
-    clips(tmp_path / "dev", 2, 1.5, seed=90, name="other")
-    samples, _ = soundfile.read(tmp_path / "train" / "clip5.wav", dtype="int16")
-    soundfile.write(tmp_path / "dev" / "other0.wav", np.append(samples, np.zeros(100, np.int16)), RATE_HZ)
-    recipe = recipe_of(tmp_path / "train", tmp_path / "dev", clean={"leakage": policy})
-    if rows is None:
-        with pytest.raises(DataError, match="the audio of 1 rows of train is in dev too"):
-            prepare_dataset(recipe, tmp_path / "out")
-        return
-    summary = prepare_dataset(recipe, tmp_path / "out")
-    assert summary.splits[0].rows == rows
-    if policy == "drop":
-        assert summary.splits[0].dropped == {"also in dev": 1}
-        ids = [row["where"] for row in dropped(tmp_path / "out")]
-        assert len(ids) == 1
-        assert "metadata.jsonl:6" in str(ids[0])
-
-
-@pytest.mark.usefixtures("here")
 def test_a_row_dropped_from_a_chain_ends_it(tmp_path: Path, reader: AudioReader) -> None:
     """Of two recordings that share the audio of a cue the second loses it, and its chain goes on behind it."""
     shared = voice(2.0, 5)

@@ -3,10 +3,11 @@
     apart = check_apart({"train": train, "dev": dev, "test": test}, policy="error")   # DataError where they share
     apart.splits["train"], apart.problems["train"], apart.notes
 
-Three things are one too many in two splits: the same stretch of a recording; the same audio (by the hashes of
-`listen` where both were listened to, else by equal files); the same text. Texts are compared without case,
-punctuation and spaces, and only those of at least 15 letters and digits (8 in Chinese, Japanese and Korean, where
-a character is a syllable or more): people say "yes" and "thank you" everywhere, and those are counted in a note.
+Three things are one too many in two splits: the same stretch of a recording, or of a copy of its file; the same
+audio, by the hashes of `listen` where both were listened to; the same text. Texts are compared without case, forms
+of letters (ß, ligatures, full width), punctuation and spaces, and only those of at least 15 letters and digits (8 in
+Chinese, Japanese and Korean, where a character is a syllable or more): people say "yes" and "thank you" everywhere,
+and those are counted in a note.
 The same speaker in train and in dev or test is a note too.
 """
 
@@ -38,8 +39,10 @@ OVERLAP_S: Final = 0.05  # captions touch each other
 TEXT_LETTERS: Final = 15
 SYLLABIC_LETTERS: Final = 8
 SYLLABIC_LANGUAGES: Final = ("zh", "yue", "ja", "ko")
-MOST_FILES: Final = 20_000  # whose contents are compared where nobody listened; more would take long to open
+MOST_FILES: Final = 20_000  # whose contents are compared; more would take long to open
 _FOLDERS: Final = r"^.*[/\\]"  # of a path
+_UNCOMPARED: Final = r"[^\p{L}\p{M}\p{N}]+"
+_FOLDED: Final = (("ß", "ss"), ("ς", "σ"))  # what lowering leaves apart
 _EXAMPLES = 3
 _READ_BYTES = 1 << 20
 
@@ -109,14 +112,14 @@ def _shared(
     mine, theirs = splits[name], splits[other]
     listened = name in hashes and other in hashes
     notes: list[str] = []
-    if not listened and len(mine) + len(theirs) > MOST_FILES:
+    same: Mapping[Recording, Recording] = {}
+    if len(mine) + len(theirs) <= MOST_FILES:
+        same = _equal_files(mine, theirs)  # hashes tell only rows that are cut alike
+    elif not listened:
         notes.append(
             f"whether {name} and {other} hold copies of the same audio was not looked at: over {MOST_FILES:,} rows; "
             'clean.audio = "all" listens to all'
         )
-        same: Mapping[Recording, Recording] = {}
-    else:
-        same = {} if listened else _equal_files(mine, theirs)
     leaks = list(_same_speech(mine, theirs, same))
     if listened:
         leaks += _same_audio(hashes[name], hashes[other])
@@ -132,21 +135,39 @@ def _shared(
 def _same_speech(mine: SegmentTable, theirs: SegmentTable, same: Mapping[Recording, Recording]) -> Iterator[Leak]:
     """Stretches of one recording that lie on each other. `same` says which files of mine are which of theirs."""
     stretches: dict[Recording, list[tuple[float, float, int]]] = defaultdict(list)
-    for row in range(len(theirs)):
-        recording = _resolved(theirs.recordings[row])
-        stretches[recording].append((float(theirs.start_s[row]), float(theirs.end_s[row]), row))
+    for recording, rows in _runs(theirs, range(len(theirs)), {}):
+        stretches[recording] += [(float(theirs.start_s[row]), float(theirs.end_s[row]), row) for row in rows]
     starts: dict[Recording, list[float]] = {}
     last: dict[Recording, list[tuple[float, int]]] = {}  # of those that have started, the one that ends last
     for recording, of_one in stretches.items():
         of_one.sort()
         starts[recording] = [start_s for start_s, _, _ in of_one]
         last[recording] = list(accumulate(((end_s, row) for _, end_s, row in of_one), max))
-    for row in _called_alike(mine, theirs, [*stretches], [*same]):
-        recording = mine.recordings[row]
-        recording = _resolved(same.get(recording, recording))
-        begun = bisect_left(starts.get(recording, []), float(mine.end_s[row]) - OVERLAP_S)
-        if begun and last[recording][begun - 1][0] - float(mine.start_s[row]) > OVERLAP_S:
-            yield Leak(row, last[recording][begun - 1][1], "speech")
+    for recording, rows in _runs(mine, _called_alike(mine, theirs, [*stretches], [*same]), same):
+        if recording not in starts:
+            continue
+        theirs_start_s, until = starts[recording], last[recording]
+        for row in rows:
+            begun = bisect_left(theirs_start_s, float(mine.end_s[row]) - OVERLAP_S)
+            if begun and until[begun - 1][0] - float(mine.start_s[row]) > OVERLAP_S:
+                yield Leak(row, until[begun - 1][1], "speech")
+
+
+def _runs(
+    table: SegmentTable, rows: Iterable[int], same: Mapping[Recording, Recording]
+) -> Iterator[tuple[Recording, list[int]]]:
+    """Some rows, by the recording that neighbours share: to look up a `Joined` of a thousand parts takes long."""
+    last: Recording | None = None
+    run: list[int] = []
+    for row in rows:
+        recording = table.recordings[row]
+        if recording is not last and last is not None:
+            yield _resolved(same.get(last, last)), run
+            run = []
+        last = recording
+        run.append(row)
+    if last is not None:
+        yield _resolved(same.get(last, last)), run
 
 
 def _resolved(recording: Recording) -> Recording:
@@ -228,10 +249,15 @@ def letters_that_count(language: str, task: str) -> int:
 
 
 def text_keys(texts: pa.Array) -> pa.Array:
-    """Texts as they are compared: no case, nothing but letters, marks and digits. They come in NFC, from `clean`."""
+    """Texts as they are compared: no case, no forms of letters, nothing but letters, marks and digits."""
     import pyarrow.compute as pc
 
-    return pc.replace_substring_regex(pc.utf8_lower(texts), pattern=r"[^\p{L}\p{M}\p{N}]+", replacement="")
+    # Before forms go too: those of some signs begin with a mark (´) or are letters (™).
+    compared = pc.replace_substring_regex(texts, pattern=_UNCOMPARED, replacement="")
+    keys = pc.utf8_lower(pc.utf8_normalize(compared, form="NFKC"))
+    for form, letter in _FOLDED:
+        keys = pc.replace_substring(keys, pattern=form, replacement=letter)
+    return pc.replace_substring_regex(keys, pattern=_UNCOMPARED, replacement="")
 
 
 def _speakers(splits: Mapping[str, SegmentTable], name: str, other: str) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
     prepared = finish(plan, out, recipe)       # None while shards are missing
 
-Rows with the audio and text of a row before them go, and audio of dev and test that is in train. Shards then move
-to data/, and prepare.json, written last, says that the dataset is whole. Nothing here depends on who does it or
+Rows with the audio and text of a row before them go, and audio of dev and test that is in train: where that is an
+error, dropped.jsonl names it, and the same recipe with another clean.leakage goes on from here. Shards then move to
+data/, and prepare.json, written last, says that the dataset is whole. Nothing here depends on who does it or
 when: two that do it at once write the same, file by file, under names of their own that they then rename.
 """
 
@@ -24,12 +25,13 @@ from numpy.typing import NDArray
 
 from whispertune.data.segments import Problem
 from whispertune.data.sources.dataset import MARK, SPLITS
+from whispertune.data.texts import rows_of
 from whispertune.errors import DataError
 from whispertune.files import sha256, sync
 from whispertune.prepare.card import card
-from whispertune.prepare.dropped import NAMES, check_bad_shares, write_dropped
+from whispertune.prepare.dropped import DROPPED, NAMES, check_bad_shares, write_dropped
 from whispertune.prepare.job import record_path, shard_path
-from whispertune.prepare.plan import Plan, Shard
+from whispertune.prepare.plan import Plan, Shard, check_policy, check_same, claim_policy
 from whispertune.prepare.prepared import Prepared, SplitCount
 from whispertune.prepare.shards import (
     HASH_BYTES,
@@ -43,6 +45,7 @@ from whispertune.prepare.shards import (
 from whispertune.recipe import Recipe
 
 DATA = "data"
+EXAMPLES = 3
 PACKAGES = ("whispertune", "pyarrow", "soundfile", "numpy")
 
 Hashes = NDArray[np.uint64]
@@ -62,27 +65,38 @@ def finish(plan: Plan, out: Path, recipe: Recipe) -> Prepared | None:
     """Make the dataset whole, where all shards are finished; else None.
 
     Raises:
-        DataError: too many rows cannot be used, or audio of dev or test is in train.
+        DataError: too many rows cannot be used, audio of dev or test is in train, or another process has finished
+            it, or is about to, with another `clean.leakage`.
     """
     work = work_of(out)
     try:
         records = [ShardRecord.load(record_path(work, shard)) for shard in plan.shards]
         if not all(records):
-            return Prepared.load(out) if (out / MARK).is_file() else None
+            return _of_another(plan, out) if (out / MARK).is_file() else None
+        check_policy(plan, work)
         found = [_Finished(s, r, {}) for s, r in zip(plan.shards, records, strict=True) if r is not None]
         if plan.rules.audio != "never":
             _find_same_audio(found, plan.rules.duplicates)
-            _find_leakage(found, plan.rules.leakage)
+            _find_leakage(found, plan.rules.leakage, work)
         found = [replace(each, left_out=_left_out(each, out)) for each in found]
         problems = _problems(plan, found)
+        if plan.rules.leakage == "error":
+            _check_leakage(found, problems, out)
         check_bad_shares(problems, _rows(problems, found), recipe.data.max_bad_share, out)
+        claim_policy(plan, work)
         final = [_published(each, out) for each in found]
         sync(out / DATA)
         return _told(plan, final, problems, out)
     except FileNotFoundError:
         if (out / MARK).is_file():
-            return Prepared.load(out)  # another one was quicker, and cleared the work folder away
+            return _of_another(plan, out)  # who was quicker, and cleared the work folder away
         raise
+
+
+def _of_another(plan: Plan, out: Path) -> Prepared:
+    """What another process has finished, where it was asked for the same."""
+    check_same(json.loads((out / MARK).read_text(encoding="utf-8")), plan.facts, out)
+    return Prepared.load(out)
 
 
 def work_of(out: Path) -> Path:
@@ -122,22 +136,59 @@ def _find_same_audio(found: Sequence[_Finished], duplicates: bool) -> None:
             _drop(of_it, int(row), kind, f"the same audio as row {first[row]} of {split}")
 
 
-def _find_leakage(found: Sequence[_Finished], leakage: str) -> None:
+def _find_leakage(found: Sequence[_Finished], leakage: str, work: Path) -> None:
     """Rows whose audio is in a split that is to measure them: they go from the one that is trained or chosen on."""
     splits = {name: [each for each in found if each.shard.split == name] for name in SPLITS.values()}
     for name, other in combinations(splits, 2) if leakage != "allow" else ():
         if not splits[name] or not splits[other]:
             continue
         mine, theirs = _column(splits[name], "audio_hashes"), _column(splits[other], "audio_hashes")
-        leaked = np.flatnonzero(np.isin(mine, theirs))
-        if len(leaked) and leakage == "error":
-            raise DataError(
-                f"the audio of {len(leaked):,} rows of {NAMES[name]} is in {NAMES[other]} too",
-                where="clean.leakage",
-                fix=f'take it out of one of them, or set clean.leakage to "drop" (from {NAMES[name]}) or "allow"',
-            )
-        for row in leaked:
-            _drop(splits[name], int(row), f"also in {NAMES[other]}", f"the same audio is in {NAMES[other]}")
+        kinds, firsts = np.unique(theirs, return_index=True)
+        leaked = np.flatnonzero(np.isin(mine, kinds))
+        twins = firsts[np.searchsorted(kinds, mine[leaked])]
+        # Only an error names them: with "drop" another process may move these shards at the same time.
+        ids = _ids(splits[other], twins, work) if leakage == "error" else {}
+        for row, twin in zip(leaked.tolist(), twins.tolist(), strict=True):
+            same = f"the same audio as {ids[twin]} of" if ids else "the same audio is in"
+            _drop(splits[name], row, _leaked(other), f"{same} {NAMES[other]}")
+
+
+def _leaked(other: str) -> str:
+    """The kind of problem of a row whose audio is in this split too."""
+    return f"also in {NAMES[other]}"
+
+
+def _ids(of_split: Sequence[_Finished], rows: NDArray[np.int64], work: Path) -> dict[int, str]:
+    """The ids of some rows of a split."""
+    import pyarrow.parquet as pq
+
+    ids: dict[int, str] = {}
+    first = 0
+    for each in of_split:
+        end = first + each.record.rows
+        wanted = np.unique(rows[(rows >= first) & (rows < end)])
+        if len(wanted):
+            column = pq.read_table(shard_path(work, each.shard), columns=["id"])["id"]
+            ids |= zip(wanted.tolist(), column.take(wanted - first).to_pylist(), strict=True)
+        first = end
+    return ids
+
+
+def _check_leakage(found: Sequence[_Finished], problems: Mapping[str, Sequence[Problem]], out: Path) -> None:
+    """Raise where rows are to go for their audio in another split, and write down which."""
+    for name, other in combinations(SPLITS.values(), 2):
+        of_split = [problem for each in found if each.shard.split == name for problem in each.left_out]
+        leaks = [problem for problem in of_split if problem.kind == _leaked(other)]
+        if not leaks:
+            continue
+        write_dropped(out, problems)
+        examples = "".join(f"\n    {leak.where} of {NAMES[name]}: {leak.detail}" for leak in leaks[:EXAMPLES])
+        raise DataError(
+            f"the audio of {rows_of(len(leaks))} of {NAMES[name]} is in {NAMES[other]} too{examples}",
+            where="clean.leakage",
+            fix=f"take it out of one of them ({out / DROPPED} names all that were found), or set clean.leakage to "
+            f'"drop" (from {NAMES[name]}) or "allow": then no row is listened to again',
+        )
 
 
 def _column(of_split: Sequence[_Finished], name: str) -> Hashes:

@@ -2,6 +2,7 @@
 
     read = read_everything(recipe, reader)          # the sources, cleaned
     plan = make_plan(recipe, read, work)            # or the one that stands there, where nothing has changed
+    claim_policy(plan, work)                        # before rows go: clean.leakage may change until then
     plan.shards[3].name                             # "train-00003-of-00012"
 
 A shard holds at most some four hours of audio and never breaks a chain of rows in two, unless the chain is longer
@@ -14,7 +15,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ SHARD_S = 4 * 3600.0  # about 250 MB
 SMALLEST_SHARD_S = 300.0  # small data makes as many shards as cores may want, none smaller than this
 SHARDS_WANTED = 8
 PLAN = "plan.json"
+POLICY = "leakage"  # the one whose rows go: written once, before the first does
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,7 @@ def make_plan(recipe: Recipe, read: Everything, work: Path) -> Plan:
     """
     facts = facts_of(recipe, read)
     if (work / PLAN).is_file():
-        plan = load_plan(work)
-        check_same(plan.facts, facts, work.parent)
-        return plan
+        return _taken_up(work, facts, read.problems)
     work.mkdir(parents=True, exist_ok=True)
     files: dict[str, str] = {}
     shards: list[Shard] = []
@@ -196,20 +196,61 @@ def _changes(before: Any, now: Any, key: str = "") -> Iterator[str]:
 
 def _publish(plan: Plan, work: Path) -> Plan:
     """Write the plan; where another process was quicker, its plan is the one."""
-    temporary = own_name(work / PLAN)
-    temporary.write_text(json.dumps(asdict(plan)), encoding="utf-8")
-    sync(temporary)
-    try:
-        os.link(temporary, work / PLAN)
-    except FileExistsError:
-        other = load_plan(work)
-        check_same(other.facts, plan.facts, work.parent)
-        plan = other
-    except OSError:  # a file system without hard links
-        temporary.replace(work / PLAN)
-    temporary.unlink(missing_ok=True)
-    sync(work)
+    if _write_first(work / PLAN, json.dumps(asdict(plan))):
+        return plan
+    return _taken_up(work, plan.facts, plan.problems)
+
+
+def _taken_up(work: Path, facts: Mapping[str, Any], problems: Mapping[str, Sequence[Problem]]) -> Plan:
+    """The plan that stands there. What is done about leaks in the audio may be asked anew: shards are the same."""
+    plan = load_plan(work)
+    if plan.problems == problems:  # no row was planned, or left out, for another policy
+        plan = _with_policy(plan, facts["recipe"]["clean"]["leakage"])
+    check_same(plan.facts, facts, work.parent)
+    check_policy(plan, work)
     return plan
+
+
+def _with_policy(plan: Plan, leakage: str) -> Plan:
+    asked = plan.facts["recipe"]
+    recipe = asked | {"clean": asked["clean"] | {"leakage": leakage}}
+    return replace(plan, facts=plan.facts | {"recipe": recipe}, rules=replace(plan.rules, leakage=leakage))
+
+
+def claim_policy(plan: Plan, work: Path) -> None:
+    """Bind the dataset to what is done about leaks: shards that lost rows by it do not get them back.
+
+    Raises:
+        DataError: it is bound to another policy.
+    """
+    check_policy(plan, work)
+    _write_first(work / POLICY, plan.rules.leakage)
+    check_policy(plan, work)
+
+
+def check_policy(plan: Plan, work: Path) -> None:
+    """Raise where the dataset is bound to another policy than the plan's."""
+    if (work / POLICY).is_file():
+        claimed = (work / POLICY).read_text(encoding="utf-8")
+        check_same(_with_policy(plan, claimed).facts, plan.facts, work.parent)
+
+
+def _write_first(path: Path, content: str) -> bool:
+    """Write a file whole; False where another process was quicker, whose file stays."""
+    temporary = own_name(path)
+    try:
+        temporary.write_text(content, encoding="utf-8")
+        sync(temporary)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+    return True
 
 
 def _ranges(tables: Sequence[NamedTable], max_gap_s: float) -> Iterator[tuple[int, int]]:

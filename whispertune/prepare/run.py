@@ -11,7 +11,7 @@
       .work/                              while it is made: the plan, finished shards; removed at the end
 
 Called again after an interruption, of whatever kind, it goes on with the shards that are missing. Where too many rows
-cannot be used, dropped.jsonl alone is left beside the work, and says which.
+cannot be used, or splits share audio, dropped.jsonl alone is left beside the work, and says which.
 """
 
 from __future__ import annotations
