@@ -70,8 +70,12 @@ def test_a_film_beside_the_sound_made_from_it_is_not_missed_captions(tmp_path: P
     assert [one.recording for one in data.segments] == [tmp_path / "talk.wav"]
     assert data.problems == ()
     shutil.copy(tmp_path / "talk.mkv", tmp_path / "alone.mkv")
+    encoded(tmp_path / "sub.sv.mkv")
+    soundfile.write(tmp_path / "sub.wav", sweep(LENGTH_S, 8000), 8000)
+    (tmp_path / "sub.sv.vtt").write_text(VTT)
     data = read_captioned(SourceSpec(str(tmp_path), language="sv"), reader)
-    assert troubles(data) == [("alone.mkv", "recording without captions")]
+    assert [one.recording for one in data.segments] == [tmp_path / "sub.wav", tmp_path / "talk.wav"]
+    assert data.problems == ()
 
 
 @pytest.mark.parametrize("captions", ["b.vtt", "b.sv.vtt"])
@@ -80,7 +84,7 @@ def test_a_file_of_a_kind_that_is_not_looked_for_is_named(tmp_path: Path, reader
     (tmp_path / "a.vtt").write_text(VTT)
     (tmp_path / captions).write_text(VTT)
     stem = captions.removesuffix(".vtt")
-    for name in ("b.txt", "b.jpg", "b.json", ".b.ac3"):
+    for name in ("b.txt", "b.jpg", "b.json", "b.description", ".b.ac3"):
         (tmp_path / name).write_bytes(b"")
     (alone,) = read_captioned(SourceSpec(str(tmp_path), language="sv"), reader).problems
     assert alone.detail == f"no recording {stem} lies beside"

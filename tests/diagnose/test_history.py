@@ -94,6 +94,8 @@ def test_evaluations_of_another_part_of_dev_are_left_out_and_told() -> None:
     assert unknown.notes == ()
     cut = from_metrics([evaluation(50, 30.0, rows=90, context="fit"), evaluation(100, 26.0, rows=16, context="full")])
     assert len(cut.notes) == 1  # of the clips alone, which is why the rows are fewer
+    unreadable = [*lines_of(((50, 30.0, 16), (100, 26.0, 16))), evaluation(150, 25.0, rows=15, rows_unreadable=1)]
+    assert len(from_metrics(unreadable).measured("wer")) == 3
     average = [*lines_of(rates), evaluation(200, 25.0, rows=250, weights="average")]
     assert len(from_metrics(average).measured("wer")) == 2
 

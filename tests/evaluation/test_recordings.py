@@ -202,6 +202,7 @@ def test_a_recording_in_two_languages_is_transcribed_once(quiet: Path) -> None:
         found = evaluate_recordings(open_, rows, reader, engine="ctranslate2", context="full")
         assert opened == [("sv", "transcribe")]  # 4.0 s of 7.5
         assert (found.evaluation.scores.wer, found.evaluation.scores.normalizer) == (0.0, "whispertune-basic 1")
+        assert [each.label for each in found.evaluation.normalizers] == ["whispertune-basic 1"] * 3
         assert (found.evaluation.audio_seconds, found.times.recordings, found.times.written) == (10.0, 1, 3)
         both = [*rows, *(replace(each, id=f"en {each.id}", task="translate") for each in rows)]
         evaluate_recordings(open_, both, reader, engine="ctranslate2", context="full")

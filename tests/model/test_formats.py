@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
 import tracemalloc
@@ -27,7 +28,7 @@ from whispertune.errors import ModelError
 from whispertune.model.bundled import bundled_files
 from whispertune.model.export import write_ctranslate2
 from whispertune.model.formats.ctranslate2 import model_bin, quantize, read_model_bin
-from whispertune.model.generation import Generation, tuned_generation
+from whispertune.model.generation import Generation, _signs, tuned_generation
 from whispertune.model.load import ModelFolder, find_model
 from whispertune.model.parameters import merged_state
 from whispertune.windows.features import log_mel
@@ -136,6 +137,24 @@ def test_signs_whose_first_bytes_are_suppressed_are_allowed(
     assert needed
     assert not needed & set(left[0])
     assert left[1] == model.generation.suppress
+
+
+@pytest.mark.parametrize(
+    ("token", "found", "left"),
+    [
+        (b" \xe2\x99", "♀♪", "a…"),
+        (b"\xf0", "😀", "a♪"),
+        (b"\xe0", "\u0c28", "a♪é"),
+        (b"\xed", "\ud7a3", "a♪"),
+        (b"\xed\xa0", "", "a♪"),
+        (b'("', '("', "a♪"),
+    ],
+)
+def test_what_a_token_may_begin(token: bytes, found: str, left: str) -> None:
+    pattern = _signs(token)
+    assert all(re.search(f"[{pattern}]", sign) for sign in found)
+    assert not (pattern and re.search(f"[{pattern}]", left))
+    pattern.encode()  # which lone surrogates could not be
 
 
 def test_a_script_that_begins_with_a_suppressed_token_may_begin(base: ModelFolder) -> None:

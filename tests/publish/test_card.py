@@ -279,7 +279,8 @@ def test_an_adapter_belongs_to_the_model_that_the_recipe_names(tiny: ModelFolder
     first = finished_run(tmp_path / "first", tiny.path, noises)
     facts = read_facts(finished_run(tmp_path / "run", tiny.path, noises, base=str(first.folder)))
     heads = [
-        ModelCard(metadata(facts, [each], REPOSITORY, None)).data.to_dict() for each in ("adapter", "transformers")
+        ModelCard(metadata(facts, [each], REPOSITORY, None, None)).data.to_dict()
+        for each in ("adapter", "transformers")
     ]
     assert [(each.get("base_model"), each.get("base_model_relation")) for each in heads] == [
         (None, None),

@@ -216,7 +216,7 @@ class _Transformers:
             )
         cues = []
         for segment in found["segments"][0]:
-            begin_s = float(segment["start"])
+            begin_s = min(float(segment["start"]), max(0.0, total_s - TIMESTAMP_STEP_S))
             end_s = _end_s(begin_s, float(segment["end"]), total_s)
             if text := self.live.vocabulary.decode(segment["tokens"].tolist()).strip():
                 cues.append(Cue(round(begin_s, 3), round(end_s, 3), text))

@@ -93,9 +93,8 @@ def _scored_alike(first: Sequence[UtteranceScore], second: Sequence[UtteranceSco
 
 def _otherwise(saved: _Saved) -> _Saved:
     """Without its texts, which cannot be compared."""
-    told = (
-        f"the texts of {saved.name}.jsonl are left out: their rows were scored against other texts than in tuned.jsonl"
-    )
+    why = "rows stand twice, or were scored against other texts than in tuned.jsonl"
+    told = f"the texts of {saved.name}.jsonl are left out: {why}"
     return replace(saved, texts=(), note=saved.note or told)
 
 

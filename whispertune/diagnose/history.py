@@ -63,6 +63,7 @@ class Evaluated:
     interval: tuple[float, float] | None = None  # of the WER
     calibration_error: float | None = None  # per cent, of the tokens, teacher-forced
     rows: int | None = None
+    unreadable: int = 0  # rows besides, whose audio did not decode
     weights: str = "live"  # or "average"
     context: str = "full"  # or "fit": clips cut to what is spoken
     cer_normalized: float | None = None
@@ -84,7 +85,9 @@ class Evaluated:
 
     def is_of_rows_of(self, last: Evaluated) -> bool:
         """Whether it is of as many rows; of another number, they are another part of dev."""
-        return self.rows is None or last.rows is None or self.rows == last.rows
+        if self.rows is None or last.rows is None:
+            return True
+        return self.rows + self.unreadable == last.rows + last.unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +284,7 @@ def _our_evaluation(line: Mapping[str, Any]) -> Evaluated:
         interval=_interval(line, "wer_interval"),
         calibration_error=_number(line, "calibration_error"),
         rows=line.get("rows"),
+        unreadable=line.get("rows_unreadable", 0),
         weights=line.get("weights", "live"),
         context=line.get("context", "full"),
         cer_normalized=_number(line, "cer_normalized"),

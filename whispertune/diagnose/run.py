@@ -112,7 +112,7 @@ def gather(path: Path, retained: Sequence[Retained] = ()) -> Material:
     if history.writer == "transformers" or not run.resolved_recipe.is_file():
         return Material(history, retained=tuple(retained))
     recipe = load_recipe(run.resolved_recipe)
-    decoded = read_decoded(run.folder / "evaluations")
+    decoded = read_decoded(run.evaluations)
     rows = read_rows(recipe, decoded.split)
     dropped = read_lines(run.dropped)
     return Material(
@@ -122,7 +122,7 @@ def gather(path: Path, retained: Sequence[Retained] = ()) -> Material:
         facts_of(rows),
         bad_by_reason(dropped),
         rows_used(run, recipe),
-        tuple(retained) or read_retained(run.folder / "evaluations" / "retention.json"),
+        tuple(retained) or read_retained(run.evaluations / "retention.json"),
         decoded.notes,
     )
 

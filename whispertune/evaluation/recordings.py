@@ -126,11 +126,15 @@ class _Heard:
     written: tuple[Cue, ...]
     audio_seconds: float
     seconds: float
-    language: str  # that the texts are taken to be written in
 
     @property
     def name(self) -> str:
         return name_of(self.said[0].recording)
+
+    @property
+    def language(self) -> str:
+        """That the texts are written in."""
+        return text_language(self.said[0])
 
     def texts(self) -> tuple[_Text, _Text]:
         """What was said and what was written, each joined."""
@@ -167,9 +171,9 @@ def evaluate_recordings(
                 problems.append(Problem(name, "recording does not decode", error.what))
                 continue
             found = transcribe(samples, Path(name), _watch(progress, name))
-            said = tuple(sorted(cues, key=lambda cue: (cue.start_s, cue.end_s)))
-            written_in = text_language(replace(said[0], language=language))
-            heard.append(_Heard(said, found.cues, found.audio_seconds, found.seconds, written_in))
+            in_one = (replace(cue, language=language) for cue in cues)  # what they are read as from here on
+            said = tuple(sorted(in_one, key=lambda cue: (cue.start_s, cue.end_s)))
+            heard.append(_Heard(said, found.cues, found.audio_seconds, found.seconds))
     if not heard:
         raise DataError("nothing to evaluate", fix="check the data: no recording could be decoded")
     return _scored(heard, problems, engine, context, normalizer)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 MAX_LENGTH = 448
 FIRST_WORD = 24  # characters that hold it
+LEAST = {2: 0x80, 3: 0x800, 4: 0x1_0000}  # the first character of so many bytes
+SURROGATES = range(0xD800, 0xE000)  # which no text has
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +156,8 @@ def _signs(token: bytes) -> str:
     for byte in begun[1:]:
         value = value << 6 | byte & 0x3F
     open_bits = 6 * (length - len(begun))
-    first, last = value << open_bits, (value + 1 << open_bits) - 1
-    return f"{signs}{chr(first)}-{chr(min(last, 0xD7FF if first < 0xD800 else sys.maxunicode))}"
+    first, last = max(value << open_bits, LEAST[length]), min((value + 1 << open_bits) - 1, sys.maxunicode)
+    return signs if first in SURROGATES else f"{signs}{chr(first)}-{chr(0xD7FF if last in SURROGATES else last)}"
 
 
 def generation_values(settings: Generation, vocabulary: Vocabulary) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def read_facts(run: Run) -> RunFacts:
         base=base,
         tuned=tuned,
         tuned_fit=_evaluation(run, "tuned_fit"),
-        retention=read_changes(run.folder / "evaluations" / "retention.json"),
+        retention=read_changes(run.evaluations / "retention.json"),
         result=result,
         machine=mark.get("machine"),
         versions=mark.get("versions") or {},
@@ -150,7 +150,7 @@ def _evaluation(run: Run, name: str) -> Evaluation | None:
     try:
         return run.read_evaluation(name)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(run.folder / "evaluations" / f"{name}.json", error) from error
+        raise _damaged(run.evaluations / f"{name}.json", error) from error
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def metadata(
     formats: Sequence[str],
     repository: str,
     licence: str | None,
-    translations: Translated | None = None,
+    translations: Translated | None,
 ) -> str:
     """YAML, with the lines around it; `translations` where all rows that report are translated."""
     from huggingface_hub import ModelCardData

@@ -34,6 +34,7 @@ from whispertune.publish.metadata import metadata
 from whispertune.publish.offline import check_head, check_repository
 from whispertune.publish.place import Upload, check, check_recipe, files_of, with_list
 from whispertune.publish.space import write_space
+from whispertune.publish.translated import translated
 from whispertune.reporting import Reporter
 from whispertune.service.export import reference_of
 from whispertune.train.run import Run
@@ -106,7 +107,7 @@ def publish_run(
     demo = f"{repository}{SPACE_SUFFIX}" if space else None
     _check_possible(run, source, facts, wanted, repository, verify=verify, space=space)
     licence = licence or facts.recipe.licence
-    head = metadata(facts, [each.format for each in wanted], repository, licence)
+    head = metadata(facts, [each.format for each in wanted], repository, licence, translated(facts))
     (check_head if dry_run else check_card)(head, where=str(run.resolved_recipe))
     if not dry_run:
         _claim(repository, demo, public=public)

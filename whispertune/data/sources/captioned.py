@@ -40,9 +40,25 @@ from whispertune.errors import AudioError, DataError
 from whispertune.languages import code_of
 
 _USUAL_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".webm", ".mp4")
-# Taken where none of the usual kind and of the same name is there: a film often lies beside the sound made from it.
+# Taken for captions that no recording of the usual kind has: a film often lies beside the sound that was made of it.
 _OTHER_AUDIO_SUFFIXES = (
     *(".aiff", ".aif", ".oga", ".mka", ".mkv", ".m4b", ".mov", ".wma", ".caf", ".avi", ".aac", ".amr"),
+)
+_NOT_READ = (
+    ".ac3",
+    ".eac3",
+    ".ape",
+    ".dts",
+    ".m4p",
+    ".mpc",
+    ".ra",
+    ".rm",
+    ".shn",
+    ".spx",
+    ".tak",
+    ".tta",
+    ".voc",
+    ".wv",
 )
 AUDIO_SUFFIXES = _USUAL_SUFFIXES + _OTHER_AUDIO_SUFFIXES
 CAPTION_SUFFIXES = (".vtt", ".srt", ".ass", ".ssa", ".ttml", ".dfxp")  # the first that is there is read
@@ -139,27 +155,22 @@ def _is(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 def _pairs_of_folder(files: list[Path], language: str | None) -> list[_Pair | Problem]:
     unfit = {path: problem for path in files if (problem := _unfit(path))}
-    recordings = _recordings([path for path in files if path not in unfit])
     captions = sorted(path for path in files if _is(path, CAPTION_SUFFIXES) and path not in unfit)
-    groups = _groups(captions, {_composed(path.stem) for path in recordings})
     found: list[_Pair | Problem] = [*unfit.values()]
     taken: set[Path] = set()
-    for recording in recordings:
-        candidates = _candidates(recording.stem, groups, taken)
-        found.append(_pair(recording, candidates, language))
-        taken |= set(candidates)
+    for kinds in (_USUAL_SUFFIXES, _OTHER_AUDIO_SUFFIXES):
+        recordings = [path for path in files if _is(path, kinds) and path not in unfit]
+        groups = _groups(
+            [path for path in captions if path not in taken], {_composed(each.stem) for each in recordings}
+        )
+        for recording in recordings:
+            candidates = _candidates(recording.stem, groups, taken)
+            if candidates or kinds is _USUAL_SUFFIXES:
+                found.append(_pair(recording, candidates, language))
+            taken |= set(candidates)
     others = _others(files)
     found += [_lone(path, others) for path in captions if path not in taken]
     return found
-
-
-def _recordings(files: Sequence[Path]) -> list[Path]:
-    usual = {_composed(path.stem) for path in files if _is(path, _USUAL_SUFFIXES)}
-    return [
-        path
-        for path in files
-        if _is(path, _USUAL_SUFFIXES) or (_is(path, _OTHER_AUDIO_SUFFIXES) and _composed(path.stem) not in usual)
-    ]
 
 
 def _others(files: Sequence[Path]) -> dict[str, Path]:
@@ -171,7 +182,7 @@ def _others(files: Sequence[Path]) -> dict[str, Path]:
 
 def _may_be_audio(path: Path) -> bool:
     kind, _ = guess_type(path.name)
-    return kind is None or kind.startswith(("audio/", "video/"))
+    return _is(path, _NOT_READ) if kind is None else kind.startswith(("audio/", "video/"))
 
 
 def _lone(captions: Path, others: dict[str, Path]) -> Problem:

@@ -170,10 +170,10 @@ def wrap(ranks: Ranks, module: nn.Module) -> Wrapped:
         return Wrapped(ranks, module, outer, scaler)
     from torch.distributed.device_mesh import init_device_mesh
 
-    whole = copy.deepcopy(module) if ranks.main else None
+    copied = copy.deepcopy(module) if ranks.main else None
     mesh = init_device_mesh(ranks.device.type, (ranks.count,))
     _shard(module.to(ranks.device), mesh, ranks.sharded, TYPES.get(ranks.precision))
-    return Wrapped(ranks, module, module, scaler, mesh, whole)
+    return Wrapped(ranks, module, module, scaler, mesh, copied)
 
 
 def _shard(module: nn.Module, mesh: DeviceMesh, how: Sharding, computed_in: torch.dtype | None) -> None:

@@ -179,7 +179,7 @@ class RetentionSets:
             changes.append(changed(each, self._base[each.name], found, self.best))
             self.tell.say(changes[-1].told())
         if changes:
-            path = self.run.folder / "evaluations" / FILE
+            path = self.run.evaluations / FILE
             self.write("an evaluation", lambda: write_changes(path, changes))
         return tuple(changes)
 
@@ -235,7 +235,7 @@ class RetentionSets:
         }
 
     def _how_path(self, found: RetentionSet) -> Path:
-        return self.run.folder / "evaluations" / FOLDER / f"{found.name}.base.how.json"
+        return self.run.evaluations / FOLDER / f"{found.name}.base.how.json"
 
 
 def _read_how(path: Path) -> Any:
