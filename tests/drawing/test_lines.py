@@ -31,6 +31,14 @@ def test_higher_values_stand_higher_and_lie_inside() -> None:
     ElementTree.fromstring(svg)  # well formed, whatever the names hold
 
 
+@pytest.mark.parametrize(("x", "low", "high"), [(100.0, "0", "100"), (-3.0, "\N{MINUS SIGN}3", "0"), (0.0, "0", "1")])
+def test_one_point_alone_stands_as_far_from_0_as_it_is(x: float, low: str, high: str) -> None:
+    """Of a run with one evaluation: no axis from step 100 to 101 in fifths of a step."""
+    drawn = lines([Line("WER", (x,), (50.0,))], "Errors", "step", "%")
+    told = re.findall(r'class="tick middle">([^<]*)<', drawn)
+    assert (told[0], told[-1]) == (low, high)
+
+
 def test_it_is_told_in_words_and_escaped() -> None:
     svg = lines([TUNED], "WER under noise", "signal to noise, dB", "WER, %")
     assert "WER, % by signal to noise, dB. tuned &lt;b&gt;: 61.4 at 0, 19.8 at 10, 12 at 20." in svg

@@ -71,9 +71,12 @@ def _heights(line: Line) -> list[float]:
 
 
 def _scale(values: Sequence[float], left: float, right: float) -> Scale:
-    """From the round value under the least to the one over the most."""
-    step = nice_step(max(values) - min(values), TICKS)
-    low, high = math.floor(min(values) / step) * step, math.ceil(max(values) / step) * step
+    """From the round value under the least to the one over the most; of one value alone, from 0."""
+    least, most = min(values), max(values)
+    if least == most:
+        least, most = min(least, 0.0), max(most, 0.0)
+    step = nice_step(most - least, TICKS)
+    low, high = math.floor(least / step) * step, math.ceil(most / step) * step
     return Scale(low, high if high > low else low + step, left, right)
 
 
