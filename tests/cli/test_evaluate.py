@@ -28,7 +28,7 @@ from whispertune.model.parameters import merged_state
 from whispertune.score.translation import score_translations
 from whispertune.score.wer import read_utterances
 from whispertune.service.evaluate import Decoding, compare_models, evaluate_model
-from whispertune.service.examine import Wanted, examine_model
+from whispertune.service.examine import Wanted, examine_model, write_report
 
 PAUSE_S = 1.5
 
@@ -77,7 +77,8 @@ def asked_for(run: Path, noises: Path, tmp_path_factory: pytest.TempPathFactory)
     wanted = Wanted(terms=("noise", "QLoRA"), tokens=True, silence=True, noise_db=(20.0, 10.0), noise_from="babble")
     report = tmp_path_factory.mktemp("report") / "report.html"
     how = Decoding(language="sv", context="fit")  # which costs less
-    found = examine_model(str(run), str(noises / "dev"), how, wanted, report=report)
+    found = examine_model(str(run), str(noises / "dev"), how, wanted)
+    write_report(found, report)
     return found, report.read_text(encoding="utf-8")
 
 
@@ -222,7 +223,8 @@ def test_what_normalised_is_named(
 def test_whole_recordings(talk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = tmp_path / "report.html"
     wanted = Wanted(recordings=True, tokens=True)
-    examined = examine_model("bundled:whisper-tiny.en", str(talk), wanted=wanted, report=report)
+    examined = examine_model("bundled:whisper-tiny.en", str(talk), wanted=wanted)
+    write_report(examined, report)
     found = json.loads(json.dumps(examined.as_json()))
     assert found["wer_normalized"] < 10  # read English, as good as solved
     assert found["rows"] == found["cues"]["cues"] == 2

@@ -8,7 +8,6 @@ read_split(recipe, "test")        # of one split alone
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -133,6 +132,5 @@ def _keys(rows: Sequence[Segment]) -> list[str]:
     """The texts as a run compares them."""
     import pyarrow as pa
 
-    texts = pa.array([unicodedata.normalize("NFC", each.text) for each in rows], pa.string())
-    found: list[str] = text_keys(texts).to_pylist()
+    found: list[str] = text_keys(pa.array([each.text for each in rows], pa.string())).to_pylist()
     return found

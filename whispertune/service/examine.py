@@ -1,7 +1,9 @@
 """What `evaluate` calls: a model and data by name, the rates, and whatever else is asked for.
 
 wanted = Wanted(noise_db=(20.0, 10.0, 0.0), tokens=True)
-found = examine_model("my-run", "data/test", Decoding(language="sv"), wanted, report=Path("report.html"))
+check_report(Path("report.html"))                    # before what takes long
+found = examine_model("my-run", "data/test", Decoding(language="sv"), wanted)
+write_report(found, Path("report.html"))
 found.evaluation.scores.wer, found.noise["my-run"][1].evaluation.scores.wer
 """
 
@@ -75,18 +77,15 @@ def examine_model(
     how: Decoding | None = None,
     wanted: Wanted | None = None,
     *,
-    report: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Examination:
-    """Decode data with a model, count and look at the errors, and write a report where one is asked for.
+    """Decode data with a model, count the errors and look at them.
 
     Raises:
-        InputError: the model, the data or an option cannot be used, or `report` is something else than a report.
+        InputError: the model, the data or an option cannot be used.
     """
     how, wanted, tell = how or Decoding(), wanted or Wanted(), reporter or Reporter()
     _check(model, wanted)
-    if report is not None:
-        check_report(report)
     embedder = load_embedder(wanted.meaning) if wanted.meaning else None
     tagger = load_tagger(wanted.entities) if wanted.entities else None
     with AudioReader() as reader:
@@ -98,8 +97,6 @@ def examine_model(
         found = replace(found, meaning=score_meaning(evaluation.utterances, embedder, languages))
     if tagger is not None:
         found = replace(found, entities=score_entities(evaluation.utterances, tagger, evaluation.normalizers))
-    if report is not None:
-        write_report(found, report, tell)
     return found
 
 
@@ -108,12 +105,13 @@ def check_report(path: Path) -> None:
     check_target(path, MAKER, REPORT_FIX)
 
 
-def write_report(found: Examination, path: Path, tell: Reporter) -> None:
+def write_report(found: Examination, path: Path, reporter: Reporter | None = None) -> None:
     """All of it as a page, with the worst utterances to listen to.
 
     Raises:
         InputError: it cannot be written.
     """
+    tell = reporter or Reporter()
     with AudioReader() as reader:
         clips = worst_clips(found, reader, lambda done, total: tell.working("drawing samples", done, total))
     write_page(path, page_of(found, clips), REPORT_FIX)

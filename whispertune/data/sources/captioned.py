@@ -158,14 +158,14 @@ def _pairs_of_folder(files: list[Path], language: str | None) -> list[_Pair | Pr
     captions = sorted(path for path in files if _is(path, CAPTION_SUFFIXES) and path not in unfit)
     found: list[_Pair | Problem] = [*unfit.values()]
     taken: set[Path] = set()
-    for kinds in (_USUAL_SUFFIXES, _OTHER_AUDIO_SUFFIXES):
+    for kinds, missed in ((_USUAL_SUFFIXES, True), (_OTHER_AUDIO_SUFFIXES, False)):
         recordings = [path for path in files if _is(path, kinds) and path not in unfit]
         groups = _groups(
             [path for path in captions if path not in taken], {_composed(each.stem) for each in recordings}
         )
         for recording in recordings:
             candidates = _candidates(recording.stem, groups, taken)
-            if candidates or kinds is _USUAL_SUFFIXES:
+            if candidates or missed:
                 found.append(_pair(recording, candidates, language))
             taken |= set(candidates)
     others = _others(files)
