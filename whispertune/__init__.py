@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from whispertune.score.terms import score_terms
     from whispertune.score.wer import Scores
     from whispertune.service.evaluate import Decoding, compare_models, evaluate_model
-    from whispertune.service.examine import Wanted, examine_model
+    from whispertune.service.examine import Wanted, examine_model, write_report
     from whispertune.service.export import export_model
     from whispertune.service.soften import soften
     from whispertune.service.transcribe import transcribe_files
@@ -69,6 +69,7 @@ _HOMES = {
     "soften": "service.soften",
     "transcribe_files": "service.transcribe",
     "write_captions": "data.captions",
+    "write_report": "service.examine",
 }
 
 __version__ = "0.1.0"
@@ -106,6 +107,7 @@ __all__ = [
     "soften",
     "transcribe_files",
     "write_captions",
+    "write_report",
 ]
 
 
